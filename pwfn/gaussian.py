@@ -1,0 +1,173 @@
+"""Gaussian weights: every weight in scope is ``mu + sigma * eps`` in training and ``mu`` in evaluation.
+
+A parametrization (:mod:`torch.nn.utils.parametrize`) of the parameter does it, so that every layer of every
+network keeps its own forward. :func:`to_gaussian` converts a network in place, :func:`to_deterministic`
+converts it back to the plain network, with the types and keys it had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from pwfn import prior as priors
+from pwfn import scope as scopes
+
+__all__ = ["GaussianWeight", "draw", "gaussian_weights", "to_deterministic", "to_gaussian"]
+
+Prior = Callable[[Tensor], Tensor]
+
+
+class GaussianWeight(nn.Module):
+    """Parametrization of one parameter tensor by its mean mu (the original parameter) and its sigma.
+
+    Fixedness lives in the forward: where ``fixed`` is true the mean is ``centroid`` and sigma is ``joined``,
+    both constants, so that no momentum and no weight decay on the hidden values is ever seen.
+
+    Attributes:
+        sigma: parameter of the shape of mu, or None for weights without noise (WFN, plain rounding).
+        fixed: bool buffer, true where the weight is fixed.
+        centroid: buffer, the value of each fixed weight.
+        joined: buffer, the sigma of each fixed weight (None without sigma).
+        eps: this step's standard normal draw, set by :func:`draw`.
+        noisy: whether training draws at all.
+        retrain_sigma: sigma goes on learning after its weight is fixed (sigma join ``allow_retraining``).
+    """
+
+    sigma: nn.Parameter | None
+    fixed: Tensor
+    centroid: Tensor
+    joined: Tensor | None
+
+    def __init__(self, mu: Tensor, sigma: Tensor | None) -> None:
+        super().__init__()
+        self.sigma = None if sigma is None else nn.Parameter(sigma.detach().clone())
+        self.register_buffer("fixed", torch.zeros_like(mu, dtype=torch.bool))
+        self.register_buffer("centroid", mu.detach().clone())
+        self.register_buffer("joined", None if sigma is None else sigma.detach().clone())
+        self.eps: Tensor | None = None
+        self.noisy = True
+        self.retrain_sigma = False
+
+    def mean(self, mu: Tensor) -> Tensor:
+        """The mean in force: the centroid of a fixed weight, mu of a free one."""
+        return torch.where(self.fixed, self.centroid, mu)
+
+    def deviation(self) -> Tensor | None:
+        """The sigma in force, at least 2**-30; None without sigma."""
+        if self.sigma is None or self.joined is None or self.retrain_sigma:
+            return self.sigma
+        return torch.where(self.fixed, self.joined, self.sigma)
+
+    def forward(self, mu: Tensor) -> Tensor:
+        """One draw of the weight in training, its mean in evaluation. Shape and dtype of ``mu``."""
+        mean, sigma = self.mean(mu), self.deviation()
+        if sigma is None or not (self.training and self.noisy):
+            return mean
+        if self.eps is None:  # the layer was called without its network: no draw has been made for it
+            self.eps = torch.randn_like(mean)
+        return torch.addcmul(mean, sigma, self.eps)
+
+
+def to_gaussian(
+    model: nn.Module,
+    *,
+    prior: Prior | None = priors.pow2,
+    scope: scopes.Scope = scopes.conv_linear,
+) -> nn.Module:
+    """Make every weight in scope Gaussian, in place. Build optimizers afterwards.
+
+    Noise is drawn anew whenever the network itself is called in training mode, once per weight. Tied
+    parameters stay tied: they share one mu and one sigma.
+
+    Args:
+        model: any network; its evaluation output does not change by a bit.
+        prior: gives the initial sigma of a parameter tensor; None for weights without noise.
+        scope: which parameters take part.
+
+    Returns:
+        ``model``.
+
+    Raises:
+        ValueError: if no parameter is in scope, or the network is converted already.
+    """
+    if next(gaussian_weights(model), None):
+        raise ValueError("the network has Gaussian weights already")
+    seen: dict[nn.Parameter, GaussianWeight] = {}
+    for _, module, key in list(scope(model)):
+        mu = getattr(module, key)
+        if mu not in seen:
+            with torch.no_grad():
+                seen[mu] = GaussianWeight(mu, None if prior is None else prior(mu))
+            seen[mu].train(model.training)
+        parametrize.register_parametrization(module, key, seen[mu])
+    if not seen:
+        raise ValueError("no parameter of the network is in scope: choose another scope")
+    model.register_forward_pre_hook(draw)
+    return model
+
+
+def to_deterministic(model: nn.Module) -> nn.Module:
+    """Undo :func:`to_gaussian` in place: plain parameters again, each at its mean in force.
+
+    Returns:
+        ``model``, with the module types and state dict keys that it had before.
+    """
+    for module in model.modules():
+        for key, chain in list(_parametrizations(module)):
+            if not isinstance(chain[0], GaussianWeight):
+                continue
+            chain.eval()
+            parametrize.remove_parametrizations(module, key, leave_parametrized=True)
+    for handle, hook in list(model._forward_pre_hooks.items()):
+        if hook is draw:
+            del model._forward_pre_hooks[handle]
+    return model
+
+
+def gaussian_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, GaussianWeight]]:
+    """Every Gaussian weight tensor of a network, tied ones once.
+
+    Yields:
+        ``(name, mu, weight)`` in module order; ``name`` is the parameter's key in the plain network.
+    """
+    seen = set()
+    for prefix, module in model.named_modules():
+        for key, chain in _parametrizations(module):
+            weight = chain[0]
+            if isinstance(weight, GaussianWeight) and weight not in seen:
+                seen.add(weight)
+                yield f"{prefix}.{key}" if prefix else key, chain.original, weight
+
+
+@torch.no_grad()
+def draw(model: nn.Module, args: Any = None) -> None:
+    """Draw eps for one training step; the forward pre-hook that :func:`to_gaussian` installs.
+
+    One standard normal vector for the whole network, each tensor's eps a view of it, so that a layer which
+    reads its weight twice, or runs again for activation checkpointing, sees one draw. Also projects sigma back
+    to at least 2**-30, where the optimizer may have left it. Does nothing in evaluation mode.
+
+    Args:
+        model: the network that :func:`to_gaussian` converted.
+        args: ignored; hooks are called with the forward's arguments.
+    """
+    if not model.training:
+        return
+    noisy = [w for _, _, w in gaussian_weights(model) if w.sigma is not None and w.noisy]
+    if not noisy:
+        return
+    sigmas = [w.sigma for w in noisy if w.sigma is not None]
+    torch._foreach_clamp_min_(sigmas, priors.SIGMA_MIN)
+    eps = torch.randn(sum(s.numel() for s in sigmas), device=sigmas[0].device, dtype=sigmas[0].dtype)
+    for weight, sigma, part in zip(noisy, sigmas, eps.split([s.numel() for s in sigmas]), strict=True):
+        weight.eps = part.view_as(sigma)
+
+
+def _parametrizations(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    if parametrize.is_parametrized(module):
+        yield from module.parametrizations.items()

@@ -1,0 +1,47 @@
+"""Scopes: which parameters of a network take part.
+
+Each scope is a function ``scope(model)`` that yields ``(module name, module, parameter name)`` once for every
+place in which a parameter in scope is held. A tied parameter comes once for each module that holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from torch import nn
+
+__all__ = ["Place", "Scope", "all", "conv_linear", "conv_linear_norm"]
+
+Place = tuple[str, nn.Module, str]
+Scope = Callable[[nn.Module], Iterator[Place]]
+
+
+def conv_linear(model: nn.Module) -> Iterator[Place]:
+    """Weight and bias of every convolution and linear layer, subclasses included (the paper's scope)."""
+    for name, module, key in all(model):
+        if key in ("weight", "bias") and _is_conv_or_linear(module):
+            yield name, module, key
+
+
+def conv_linear_norm(model: nn.Module) -> Iterator[Place]:
+    """As :func:`conv_linear`, and the weight and bias of normalisation layers."""
+    for name, module, key in all(model):
+        if key in ("weight", "bias") and (_is_conv_or_linear(module) or _is_norm(module)):
+            yield name, module, key
+
+
+def all(model: nn.Module) -> Iterator[Place]:
+    """Every floating-point parameter: norms, embeddings, tokens, packed attention projections and the rest."""
+    for name, module in model.named_modules(remove_duplicate=True):
+        for key, parameter in module._parameters.items():
+            if parameter is not None and parameter.is_floating_point():
+                yield name, module, key
+
+
+def _is_conv_or_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.conv._ConvNd | nn.Linear)
+
+
+def _is_norm(module: nn.Module) -> bool:
+    # Networks bring norm layers of their own that share no base class; what they do share is the name.
+    return "Norm" in "".join(cls.__name__ for cls in type(module).__mro__)
