@@ -52,10 +52,10 @@ def candidates(largest: float, order: int, *, min_exponent: int) -> Tensor:
 def order_of(values: Tensor) -> Tensor:
     """Order of each value: the fewest powers of two that sum to its magnitude; 0 has order 0.
 
-    The powers are added, never subtracted, as in :func:`candidates`, so that a value has order omega exactly
-    if it is in the candidate set of order omega and of no lower one: 7/8 has order 3 (1/2 + 1/4 + 1/8), though
-    a signed sum (1 - 1/8) would need two. Two equal powers are never cheaper than the one they make, hence
-    the order is the number of ones in the binary mantissa.
+    The powers are added, never subtracted, as in :func:`candidates`, so that order omega means: in the
+    candidate set of order omega and in no lower one. 7/8 has order 3 (1/2 + 1/4 + 1/8), though a signed sum
+    (1 - 1/8) would need two. Two equal powers are never cheaper than the one they make, hence the order is
+    the number of ones in the binary mantissa.
 
     Args:
         values: floating point, any shape; float32 and float64 mantissas are read in full.
