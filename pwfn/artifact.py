@@ -83,9 +83,14 @@ def load(path: str | Path, *, allow: Sequence[str] = networks.ALLOW) -> nn.Modul
     description, state = read(path)
     try:
         network = networks.build(description, allow)
-        network.load_state_dict(state)
-    except (RuntimeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    unlike = expected.items() ^ {name: tensor.shape for name, tensor in state.items()}.items()
+    if unlike:
+        names = sorted({name for name, _ in unlike})
+        raise ValueError(f"{path}: {len(names)} of its tensors do not fit its network, such as {names[0]!r}")
+    network.load_state_dict(state)
     return network.eval()
 
 

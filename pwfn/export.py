@@ -1,4 +1,4 @@
-"""A fixed network for others: a list of shifts for hardware, an ONNX graph that holds each shared value once."""
+"""A fixed network for others: a shift list for hardware, an ONNX graph that holds each shared value once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def shift_list(
     Returns:
         ``index_dtype``: smallest of uint8, uint16, uint32 that can index ``values``;
         ``values``: one ``{value, sign, exponents, order, count}`` per distinct value, ascending;
-        ``tensors``: name -> ``{shape, values, counts}``, the indices of the values that it uses and how often.
+        ``tensors``: name -> ``{shape, values, counts}``, indices of the values that it uses, and how often.
 
     Raises:
         ValueError: if a value is not finite or needs more than ``max_order`` powers of two.
