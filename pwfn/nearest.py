@@ -1,0 +1,131 @@
+"""The free weights in sorted order: which candidate most of them are nearest to, and which of them it takes."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Distance", "SortedWeights"]
+
+
+class Distance(NamedTuple):
+    """Distance of weights to a centroid, in float64, and where the weights within a distance lie.
+
+    Relative: ``|w - c| / |w|``, and 1 where w is 0. Euclidean: ``|w - c|``. In both a weight with
+    ``|w| < zero_distance`` is at distance 0 from the centroid 0.
+    """
+
+    relative: bool
+    zero_distance: float
+
+    def __call__(self, w: Tensor, centroid: Tensor | float) -> Tensor:
+        """float64 distances of ``w`` to one centroid, or elementwise to as many centroids."""
+        w = w.double()
+        centroid = torch.as_tensor(centroid, dtype=w.dtype, device=w.device)
+        away = (w - centroid).abs_()
+        if self.relative:
+            away = torch.where(w == 0, 1.0, away / w.abs())
+        return away.masked_fill_((centroid == 0) & (w.abs() < self.zero_distance), 0.0)
+
+    def span(self, centroid: float, reach: float) -> tuple[float, float]:
+        """An interval that holds every weight within ``reach`` of the centroid."""
+        if self.relative and reach >= 1:
+            return -math.inf, math.inf
+        if centroid == 0:
+            radius = self.zero_distance if self.relative else max(self.zero_distance, reach)
+            return -radius, radius
+        if self.relative:
+            ends = centroid / (1 + reach), centroid / (1 - reach)
+        else:
+            ends = centroid - reach, centroid + reach
+        return min(ends), max(ends)
+
+
+class SortedWeights:
+    """Weights sorted once, shrinking as centroids take them.
+
+    Each weight is looked at when it is taken, when it lies around a pick, and when the candidates change;
+    what is taken is dropped from the arrays whenever it makes up half of them.
+    """
+
+    def __init__(self, w: Tensor) -> None:
+        """Sort ``w``, a float32 vector; equal weights keep their order."""
+        self.sorted, self.index = w.sort(stable=True)
+        self.free = torch.ones_like(self.sorted, dtype=torch.bool)
+        self.first, self.last = 0, len(w) - 1  # the outermost free weights
+        self.left = len(w)
+
+    def largest(self) -> float:
+        """Largest magnitude of a free weight; there has to be one."""
+        return max(-float(self.sorted[self.first]), float(self.sorted[self.last]), 0.0)
+
+    def offer(self, grid: Tensor) -> None:
+        """Replace the candidates: ``grid`` is sorted, of float32 values."""
+        if 2 * self.left < len(self.sorted):
+            self.sorted, self.index = self.sorted[self.free], self.index[self.free]
+            self.free = torch.ones_like(self.sorted, dtype=torch.bool)
+            self.first, self.last = 0, self.left - 1
+        self.grid = grid.double()
+        middle = (self.grid[1:] + self.grid[:-1]) / 2
+        below = middle.float()  # the float32 at or below: a weight in the middle is the lower candidate's
+        below = torch.where(below > middle, below.nextafter(torch.full_like(below, -math.inf)), below)
+        inner = torch.searchsorted(self.sorted, below, right=True)
+        ends = inner.new_tensor([0, len(self.sorted)])
+        self.edges = torch.cat((ends[:1], inner, ends[1:]))  # candidate k is the nearest from edge k to k + 1
+        before = torch.cat((ends[:1], self.free.cumsum(0)))
+        self.counts = before[self.edges].diff()
+
+    def most_wanted(self) -> float:
+        """The candidate that is the nearest to most free weights, the lowest on a tie."""
+        return float(self.grid[self.counts.argmax()])
+
+    def nearest(self, centroid: float, allowance: float, limit: int, distance: Distance) -> Tensor:
+        """Positions of the weights that a centroid takes: the nearest ones, at most ``limit``.
+
+        They are the longest prefix, by distance, whose running mean over the non-zero distances stays within
+        the allowance. On equal distances the lower weight comes first; for the centroid 0 the smaller one.
+        """
+        reach = 2.5 * allowance  # of evenly spread weights the prefix ends at twice the allowance
+        while True:
+            low, high = distance.span(centroid, reach)
+            # float32 must not round the interval inwards.
+            ends = self.sorted.new_tensor([low - abs(low) * 2**-20, high + abs(high) * 2**-20])
+            start, stop = torch.searchsorted(self.sorted, ends).tolist()
+            window = self.free[start:stop].nonzero().squeeze(1) + start
+            if centroid == 0:
+                window = window[self.sorted[window].abs().argsort(stable=True)]
+            away = distance(self.sorted[window], centroid)
+            window, away = window[away <= reach], away[away <= reach]
+            away, order = away.sort(stable=True)
+            total, moved = away.cumsum(0), (away > 0).cumsum(0)
+            beyond = (total / moved.clamp(min=1) > allowance).nonzero()
+            if len(beyond) > 0:
+                return window[order[: min(int(beyond[0]), limit)]]
+            # The weights outside are all further away than `reach`: could the mean bear one of them?
+            ended = len(away) >= min(limit, self.left)
+            spent, members = (float(x[-1]) if len(x) else 0.0 for x in (total, moved))
+            if ended or spent + reach > allowance * (members + 1):
+                return window[order[:limit]]
+            reach *= 2
+
+    def take(self, taken: Tensor) -> Tensor:
+        """Drop the weights at these positions; returns their indices in the tensor."""
+        self.free[taken] = False
+        cells = torch.bucketize(taken, self.edges[1:-1], right=True)
+        self.counts -= cells.bincount(minlength=len(self.counts))
+        self.left -= len(taken)
+        if self.left > 0:
+            self._move_ends()
+        return self.index[taken]
+
+    def _move_ends(self) -> None:
+        cells = self.counts.nonzero().squeeze(1)
+        if not self.free[self.first]:
+            start, stop = self.edges[cells[0] : cells[0] + 2].tolist()
+            self.first = start + int(self.free[start:stop].int().argmax())
+        if not self.free[self.last]:
+            start, stop = self.edges[cells[-1] : cells[-1] + 2].tolist()
+            self.last = stop - 1 - int(self.free[start:stop].flip(0).int().argmax())

@@ -1,0 +1,221 @@
+"""WFN, the deterministic predecessor: which weights take which value when there is no sigma.
+
+A weight may move by a relative distance, the allowance, on the average of its group. The weights are sorted
+once; the nearest-candidate counts are read off at the midpoints between candidates and kept up to date from
+what is taken, and each pick looks only at the weights around its centroid. That is O(N log N) time for a round
+and O(N) memory; no ``N x C`` table is ever built.
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pwfn.assignment import Assignment
+from pwfn.nearest import Distance, SortedWeights
+
+__all__ = ["allowance", "assign", "candidates"]
+
+LAST_ORDER = 20  # from here on the allowance is doubled instead
+WIDEST = 0.9999  # the grid's ratio (1 + a) / (1 - a) needs a < 1
+DISTANCES = ("relative", "euclidean")
+
+
+def allowance(delta: float, round: int, rounds: int) -> float:
+    """Allowance of a fixing round: ``max(delta, delta * (rounds - round))``, generous first.
+
+    Args:
+        delta: the allowance of the last round, as a relative distance.
+        round: index of the round, from 0.
+        rounds: how many rounds there are.
+
+    Raises:
+        ValueError: if ``round`` is not one of ``0, ..., rounds - 1``.
+    """
+    if not 0 <= round < rounds:
+        raise ValueError(f"round must lie in 0..{rounds - 1}, got {round}")
+    return max(delta, delta * (rounds - round))
+
+
+def candidates(largest: float, *, allowance: float, zero_distance: float, order: int) -> Tensor:
+    """A geometric grid of relative spacing ``2 * allowance``, every value cut to few powers of two.
+
+    The grid is ``c_0 = zero_distance``, ``c_{k+1} = c_k (1 + a) / (1 - a)`` up to ``largest``, and 0. A value
+    becomes its nearest power of two (in log2); then ``order`` times, where it is still off by at least ``a``
+    times the value, the residual is rounded in the same way and added.
+
+    Args:
+        largest: largest magnitude to be represented, the largest ``|w|`` still free.
+        allowance: a, capped at 0.9999.
+        zero_distance: smallest value of the grid, and with the order the smallest power:
+            ``2**(ceil(log2(zero_distance)) - order - 1)``.
+        order: omega, how many residuals are added, from 0.
+
+    Returns:
+        float64 ``[C]`` on the CPU, sorted, symmetric, without repetitions; 0 is always among them.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+    if not (math.isfinite(largest) and largest >= 0):
+        raise ValueError(f"largest must be finite and not negative, got {largest}")
+    if order < 0:
+        raise ValueError(f"order must not be negative, got {order}")
+    _check_range(allowance, zero_distance)
+    a = min(allowance, WIDEST)
+    ratio = (1 + a) / (1 - a)
+    # One step more than the logarithm asks for: the comparison below decides, not its rounding.
+    steps = int(math.log(largest / zero_distance) / math.log(ratio)) + 2 if largest >= zero_distance else 0
+    grid = torch.full((steps,), ratio, dtype=torch.float64)
+    grid[:1] = zero_distance
+    grid = grid.cumprod(0)
+    grid = grid[grid <= largest]
+    least = math.ceil(math.log2(zero_distance)) - order - 1
+    values = _nearest_power(grid, least)
+    for _ in range(order):
+        residual = grid - values
+        values = values + torch.where(residual.abs() >= a * grid, _nearest_power(residual, least), 0)
+    return torch.cat((-values, values, torch.zeros(1, dtype=torch.float64))).unique() + 0.0  # no -0.0
+
+
+@torch.no_grad()
+def assign(
+    w: Tensor,
+    fraction: float,
+    *,
+    allowance: float,
+    zero_distance: float = 2**-7,
+    distance: str = "relative",
+    max_unique: int | None = None,
+) -> Assignment:
+    """Let ``floor(fraction * N)`` weights take shared values, the value nearest to most of them first.
+
+    The candidate that is the nearest (in ``|w - c|``, the lower on a tie) for most free weights (the lowest
+    on a tie) is picked. The free weights sorted by their distance to it, it takes the longest prefix whose
+    running mean over the non-zero distances stays within the allowance. Where that is empty the order of the
+    candidates is raised for the rest of the round; past order 20 the allowance is doubled until something is
+    taken. On equal distances the lower weight goes first, for the centroid 0 the one nearer to 0, and the
+    earlier in the tensor of equal weights. All comparisons are those of float64.
+
+    Args:
+        w: float32 ``[N]``.
+        fraction: share of the ``N`` weights to be fixed by this round, in [0, 1], taken as the decimal number
+            it prints as: 0.29 of 100 weights are 29, whatever ``0.29 * 100`` is in floating point.
+        allowance: the most that a group may move, on the average. The grid of candidates is made of it too.
+        zero_distance: weights below this magnitude are at distance 0 from the centroid 0.
+        distance: ``relative``: ``|w - c| / |w|``, and 1 where w is 0; ``euclidean``: ``|w - c|``, the
+            allowance bounding it in the weights' own unit (the grid's spacing stays relative).
+        max_unique: at most this many distinct centroids. Once they are picked, the weights still wanted are
+            those nearest (by ``distance``) to one of them, each taking its nearest (the lower on a tie);
+            these groups come last, by ascending centroid, their reach the largest distance among the members.
+
+    Returns:
+        The assignment, on the device of ``w``; ``orders`` and ``reaches`` hold omega and the allowance in
+        force at each pick.
+
+    Raises:
+        ValueError: if ``w`` is no finite float32 vector, or a setting is out of range.
+    """
+    _check(w, fraction, allowance, zero_distance, distance, max_unique)
+    left = math.floor(Decimal(str(float(fraction))) * w.numel())
+    group = torch.full_like(w, -1, dtype=torch.int32)
+    measure = Distance(distance == "relative", zero_distance)
+    weights, picks = SortedWeights(w), list[_Pick]()
+    order, reach, offered = 0, allowance, (-1.0, -1)
+    while left > 0 and not (max_unique and len({pick.centroid for pick in picks}) == max_unique):
+        if offered != (weights.largest(), order):
+            offered = weights.largest(), order
+            grid = candidates(offered[0], allowance=allowance, zero_distance=zero_distance, order=order)
+            weights.offer(grid.float().unique().to(w.device))
+        centroid = weights.most_wanted()
+        taken = weights.nearest(centroid, reach, left, measure)
+        if len(taken) > 0:
+            group[weights.take(taken)] = len(picks)
+            picks.append(_Pick(centroid, len(taken), order, reach))
+            left -= len(taken)
+            reach = allowance
+        elif order < LAST_ORDER:
+            order += 1
+        else:
+            reach *= 2
+    if left > 0:
+        picks += _share(w, group, picks, left, order, measure)
+    return _assignment(w, group, picks)
+
+
+class _Pick(NamedTuple):
+    centroid: float
+    count: int
+    order: int
+    reach: float
+
+
+def _nearest_power(values: Tensor, least: int) -> Tensor:
+    powers = values.abs().log2().round().clamp(min=least).exp2()
+    return torch.where(values == 0, 0, powers.copysign(values))
+
+
+def _share(
+    w: Tensor, group: Tensor, picks: list[_Pick], left: int, order: int, distance: Distance
+) -> list[_Pick]:
+    """Let the ``left`` free weights nearest to a centroid already picked take it; returns the new groups."""
+    codebook = torch.tensor(sorted({pick.centroid for pick in picks}), dtype=torch.float64, device=w.device)
+    free = (group < 0).nonzero().squeeze(1)
+    closest = torch.searchsorted((codebook[1:] + codebook[:-1]) / 2, w[free].double())
+    zero = (codebook == 0).nonzero().squeeze(1)
+    if len(zero) > 0:
+        closest[w[free].abs() < distance.zero_distance] = zero
+    away, nearest = distance(w[free], codebook[closest]).sort(stable=True)
+    free, closest, away = free[nearest[:left]], closest[nearest[:left]], away[:left]
+    used, number, counts = closest.unique(return_inverse=True, return_counts=True)
+    group[free] = (len(picks) + number).int()
+    reaches = torch.zeros_like(codebook[used]).scatter_reduce_(0, number, away, "amax")
+    new = zip(codebook[used].tolist(), counts.tolist(), reaches.tolist(), strict=True)
+    return [_Pick(centroid, count, order, reach) for centroid, count, reach in new]
+
+
+def _assignment(w: Tensor, group: Tensor, picks: list[_Pick]) -> Assignment:
+    centroids = torch.tensor([pick.centroid for pick in picks], dtype=torch.float32, device=w.device)
+    fixed = group >= 0
+    padded = torch.cat((centroids, centroids.new_zeros(1)))  # so that there is an entry even without a pick
+    return Assignment(
+        values=torch.where(fixed, padded.index_select(0, group.clamp(min=0)), w),
+        fixed=fixed,
+        group=group,
+        centroids=centroids,
+        counts=torch.tensor([pick.count for pick in picks], dtype=torch.int64, device=w.device),
+        orders=torch.tensor([pick.order for pick in picks], dtype=torch.int64, device=w.device),
+        reaches=torch.tensor([pick.reach for pick in picks], dtype=torch.float32, device=w.device),
+    )
+
+
+def _check_range(allowance: float, zero_distance: float) -> None:
+    if not 0 < allowance < math.inf:
+        raise ValueError(f"allowance must be positive and finite, got {allowance}")
+    if not 0 < zero_distance < math.inf:
+        raise ValueError(f"zero_distance must be positive and finite, got {zero_distance}")
+
+
+def _check(
+    w: Tensor,
+    fraction: float,
+    allowance: float,
+    zero_distance: float,
+    distance: str,
+    max_unique: int | None,
+) -> None:
+    if w.dim() != 1 or w.dtype != torch.float32:
+        raise ValueError(f"w must be a float32 vector, got {w.dtype} of shape {tuple(w.shape)}")
+    if w.numel() and not torch.stack(w.aminmax()).isfinite().all():
+        raise ValueError("w must be finite")
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction must be in [0, 1], got {fraction}")
+    if distance not in DISTANCES:
+        raise ValueError(f"distance must be one of {', '.join(DISTANCES)}, got {distance}")
+    if max_unique is not None and max_unique < 1:
+        raise ValueError(f"max_unique must be at least 1, got {max_unique}")
+    _check_range(allowance, zero_distance)
