@@ -276,11 +276,10 @@ def _take_nearest(
     free = free.long()
     mu, sigma = mu[free], sigma[free]
     codebook = torch.tensor(sorted({pick.centroid for pick in picks}), dtype=torch.float64, device=mu.device)
-    nearest = torch.searchsorted((codebook[1:] + codebook[:-1]) / 2, mu.double())
-    zero = (codebook == 0).nonzero().squeeze(1)
-    if len(zero):
-        nearest[mu.abs() < near_zero] = zero
-    distance = _distance(codebook[nearest], mu, sigma, near_zero)
+    above = torch.searchsorted(codebook, mu.double()).clamp_(max=len(codebook) - 1)
+    below = (above - 1).clamp_(min=0)
+    up, down = (_distance(codebook[side], mu, sigma, near_zero) for side in (above, below))
+    nearest, distance = torch.where(up < down, above, below), torch.minimum(up, down)
     near = _nearest(distance, left)
     free, nearest, distance = free[near], nearest[near], distance[near]
     used, number, counts = nearest.unique(return_inverse=True, return_counts=True)
