@@ -36,7 +36,7 @@ def check(architecture: Mapping[str, Any]) -> None:
     name, kwargs = architecture.get("name", architecture.get("_target_")), architecture.get("kwargs", {})
     if not isinstance(name, str) or not isinstance(kwargs, Mapping):
         raise ValueError(f"an architecture is a string and a dict of arguments, not {dict(architecture)}")
-    fetching = [key for key in kwargs if key.startswith(_WEIGHT_SOURCES)]
+    fetching = [key for key, value in kwargs.items() if value and key.startswith(_WEIGHT_SOURCES)]
     if fetching:
         raise ValueError(f"an architecture must not fetch weights: {name} asks for {fetching}")
     try:

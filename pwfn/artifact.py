@@ -82,7 +82,8 @@ def load(path: str | Path, *, allow: Sequence[str] = networks.ALLOW) -> nn.Modul
     """
     description, state = read(path)
     try:
-        network = networks.build(description, allow)
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and then thrown away
+            network = networks.build(description, allow)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}

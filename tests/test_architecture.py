@@ -13,7 +13,7 @@ from pwfn import architecture
 
 
 def test_timm_name() -> None:
-    network = architecture.build({"name": "test_resnet", "kwargs": {"num_classes": 3}})
+    network = architecture.build({"name": "test_resnet", "kwargs": {"num_classes": 3, "pretrained": False}})
     assert type(network) is timm.models.ResNet and network.get_classifier().out_features == 3
 
 

@@ -75,6 +75,12 @@ def test_weights_and_logits_are_bit_identical(network: nn.Module, path: Path) ->
     assert torch.equal(loaded(images), network(images))
 
 
+def test_loading_leaves_the_random_state(path: Path) -> None:
+    before = torch.get_rng_state()
+    artifact.load(path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_read(network: nn.Module, path: Path) -> None:
     description, state = artifact.read(path)
     assert description == RESNET
