@@ -33,9 +33,7 @@ def exponential(sigma: Tensor, eps: Tensor, grad: Tensor, *, s: float = 0.05) ->
     return torch.where(sigma < s, (s - sigma).exp_(), 0.0)
 
 
-def linear_on_grad(
-    sigma: Tensor, eps: Tensor, grad: Tensor, *, s: float = 0.05, temperature: float = 0.1
-) -> Tensor:
+def linear_on_grad(sigma: Tensor, eps: Tensor, grad: Tensor, *, s: float = 0.05, temperature: float = 0.1) -> Tensor:
     """Share one unit per tensor where the loss minds least.
 
     Softmin with ``temperature`` of ``(1 - |eps|) |dL/dsigma|`` over the weights with sigma < S, zero elsewhere.

@@ -1,0 +1,45 @@
+"""What a run says on the terminal: a line a round, a summary at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["HEADER", "print_summary", "round_line"]
+
+HEADER = (
+    f"{'round':>5} {'fixed':>7} {'acc before':>10} {'acc after':>9} {'unique':>8} {'of fixed':>8} "
+    f"{'entropy':>8} {'order':>5} {'delta':>7} {'train s':>8} {'cluster s':>9}"
+)
+
+
+def round_line(row: Mapping[str, float]) -> str:
+    """One row of the table of rounds; entropy in bits per weight, accuracy in percent on validation."""
+    before, after = row.get("acc1_before", float("nan")), row.get("acc1_after", float("nan"))
+    return (
+        f"{row['round']:>5.0f} {row['fraction']:>7.1%} {before:>10.2f} {after:>9.2f} {row['unique']:>8.0f} "
+        f"{row['unique_fixed']:>8.0f} {row['entropy']:>8.3f} {row['order_last']:>5.0f} {row['delta_last']:>7.2f} "
+        f"{row['train_seconds']:>8.1f} {row['cluster_seconds']:>9.2f}"
+    )
+
+
+def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
+    """Baseline against result, where the files are, how to send an offline run to W&B."""
+    table = Table(title=f"{summary['method']} · {summary['model']} · {summary['dataset']} · seed {summary['seed']}")
+    for column in ("", "baseline", "fixed"):
+        table.add_column(column, justify="left" if not column else "right")
+    table.add_row("test top-1 %", f"{summary['baseline_acc1']:.2f}", f"{summary['acc1']:.2f}")
+    table.add_row("unique values", f"{summary['baseline_unique']:,}", f"{summary['unique']:,}")
+    table.add_row("entropy, bits a weight", f"{summary['baseline_entropy']:.2f}", f"{summary['entropy']:.2f}")
+    table.add_row("  without zeros", "", f"{summary['entropy_nonzero']:.2f}")
+    table.add_row("weights in scope", "", f"{summary['params_in_scope']:,} of {summary['params']:,}")
+    table.add_row("seconds", "", f"{summary['wall_seconds']:.0f}")
+    console = Console(soft_wrap=True)
+    console.print(table)
+    console.print(f"files: {folder}", highlight=False)
+    for run in sorted(folder.glob("wandb/offline-run-*")):
+        console.print(f"to W&B: wandb sync {run}", highlight=False)

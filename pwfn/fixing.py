@@ -1,0 +1,277 @@
+"""Fixing: cluster the weights of a network in a round, and the Lightning callback that does it on schedule."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, Protocol
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from pwfn import clustering, compression, sigma_join
+from pwfn.assignment import Assignment
+from pwfn.gaussian import gaussian_weights
+from pwfn.prior import SIGMA_MIN
+from pwfn.rounds import Rounds
+
+__all__ = ["Fixing", "WeightFixing", "fix", "flat_weights"]
+
+SigmaJoin = Callable[[Tensor, Tensor, Tensor], Tensor]
+Recluster = Literal["all", "free"]
+
+
+class Assign(Protocol):
+    """Proposes shared values for flat float32 weights: ``assign(mu, sigma, fraction, round=t, rounds=T)``."""
+
+    def __call__(self, mu: Tensor, sigma: Tensor, fraction: float, *, round: int, rounds: int) -> Assignment: ...
+
+
+@dataclass(frozen=True)
+class Flat:
+    """The weights in scope as flat vectors: mean and sigma in force, and whether each is fixed."""
+
+    mu: Tensor
+    sigma: Tensor
+    fixed: Tensor
+
+
+@dataclass(frozen=True)
+class Fixing:
+    """What a finished round hands to its listener.
+
+    Attributes:
+        row: the round's figures, one value per column of ``rounds.csv``.
+        assignment: who took which centroid in this round.
+        before: the weights as they were before the round.
+        after: the weights as they are now.
+    """
+
+    row: dict[str, float]
+    assignment: Assignment
+    before: Flat
+    after: Flat
+
+
+@torch.no_grad()
+def flat_weights(model: nn.Module) -> Flat:
+    """Gather the weights in scope of a converted network, in module order.
+
+    Returns:
+        mu, sigma: float32 ``[N]``, as in force (sigma 0 for weights without noise); fixed: bool ``[N]``.
+    """
+    mus, sigmas, fixed = [], [], []
+    for _, mu, weight in gaussian_weights(model):
+        mean, sigma = weight.mean(mu), weight.deviation()
+        mus.append(mean.flatten())
+        sigmas.append(torch.zeros_like(mus[-1]) if sigma is None else sigma.flatten())
+        fixed.append(weight.fixed.flatten())
+    return Flat(torch.cat(mus), torch.cat(sigmas), torch.cat(fixed))
+
+
+@torch.no_grad()
+def fix(
+    model: nn.Module,
+    fraction: float,
+    assign: Callable[[Tensor, Tensor, float], Assignment],
+    join: SigmaJoin = sigma_join.std_mu,
+    *,
+    recluster: Recluster = "all",
+) -> Assignment:
+    """Run one fixing round on a converted network, in place.
+
+    Args:
+        model: a network converted by :func:`pwfn.to_gaussian`.
+        fraction: share of the weights in scope that are fixed afterwards.
+        assign: ``assign(mu, sigma, fraction)``, for instance :func:`pwfn.clustering.assign`.
+        join: the sigma join of the weights taken together.
+        recluster: ``all`` makes every weight a candidate again; one not taken this time is free again and goes
+            on learning from its centroid. ``free`` keeps earlier fixed weights and clusters the rest.
+
+    Returns:
+        The assignment over all weights in scope; weights kept from earlier rounds have group -1.
+    """
+    flat = flat_weights(model)
+    if recluster == "all":
+        assignment = assign(flat.mu, flat.sigma, fraction)
+    else:
+        assignment = _assign_free(flat, fraction, assign)
+    sigma = join(flat.mu, flat.sigma.clamp(min=clustering.SIGMA_MIN), assignment.group)
+    sigma = torch.where(assignment.group >= 0, sigma, flat.sigma).clamp_(min=SIGMA_MIN)
+    start = 0
+    for _, mu, weight in gaussian_weights(model):
+        part = slice(start, start := start + mu.numel())
+        values = assignment.values[part].view_as(mu)
+        mu.copy_(values)
+        weight.centroid.copy_(values)
+        weight.fixed.copy_(assignment.fixed[part].view_as(mu))
+        if weight.sigma is not None and weight.joined is not None:
+            weight.sigma.copy_(sigma[part].view_as(mu))
+            weight.joined.copy_(weight.sigma)
+    return assignment
+
+
+def _assign_free(flat: Flat, fraction: float, assign: Callable[[Tensor, Tensor, float], Assignment]) -> Assignment:
+    """Cluster the free weights only, so that ``fraction`` of all are fixed together with the earlier ones."""
+    free = ~flat.fixed
+    count = int(free.sum())
+    left = max(0, math.ceil(fraction * len(free)) - (len(free) - count))
+    # half a weight less than the count wanted: ceil(fraction * count) is then exact
+    part = assign(flat.mu[free], flat.sigma[free], max(0.0, left - 0.5) / max(1, count))
+    values, fixed = flat.mu.clone(), flat.fixed.clone()
+    group = torch.full_like(flat.mu, -1, dtype=part.group.dtype)
+    values[free], fixed[free], group[free] = part.values, part.fixed, part.group
+    return Assignment(values, fixed, group, part.centroids, part.counts, part.orders, part.reaches)
+
+
+class WeightFixing(L.Callback):
+    """Fix a growing share of a network's weights at the end of training epochs, inside one ``Trainer.fit``.
+
+    The round runs after the last batch of its epoch, before Lightning validates: validation sees what ships.
+    Train for ``rounds.epochs`` epochs. Where epochs are cut (``first_fraction``), the Trainer must have
+    ``reload_dataloaders_every_n_epochs=1``. Everything the callback knows is in the checkpoint.
+
+    Args:
+        rounds: the timetable.
+        assign: proposes the shared values; :func:`pwfn.clustering.assign` with the paper's settings if None.
+        join: the sigma join.
+        recluster: see :func:`fix`.
+        evaluate: optional; gives ``acc1``, ``acc5`` and ``loss`` of a network in evaluation mode, measured
+            before and after each round.
+        listener: optional; called with the trainer and the :class:`Fixing` after each round.
+    """
+
+    def __init__(
+        self,
+        rounds: Rounds | None = None,
+        *,
+        assign: Assign | None = None,
+        join: SigmaJoin = sigma_join.std_mu,
+        recluster: Recluster = "all",
+        evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+        listener: Callable[[L.Trainer, Fixing], None] | None = None,
+    ) -> None:
+        self.rounds = rounds or Rounds()
+        self.assign: Assign = assign or _paper
+        self.join = join
+        self.recluster = recluster
+        self.evaluate = evaluate
+        self.listener = listener
+        self.rows: list[dict[str, float]] = []
+        self.clusters: list[dict[str, float]] = []
+        self.seconds = 0.0
+        self._started = time.monotonic()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        for _, _, weight in gaussian_weights(pl_module):
+            weight.retrain_sigma = self.join is sigma_join.allow_retraining
+        if stage == "fit" and not self.rows:
+            trainer.limit_train_batches = self.rounds.batches(0)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.world_size > 1:  # seed_everything gives all ranks the same seed: their draws must differ
+            torch.manual_seed(torch.initial_seed() + trainer.global_rank)
+        self._started = time.monotonic()
+        if not self.rows and self.rounds.due(0):
+            self.run(trainer, pl_module, self.rounds.due(0))
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not trainer.is_last_batch:
+            return
+        epochs = trainer.current_epoch + 1
+        due = self.rounds.due(epochs)
+        if due:
+            self.run(trainer, pl_module, due)
+        trainer.limit_train_batches = self.rounds.batches(epochs)
+
+    def run(self, trainer: L.Trainer, model: nn.Module, due: range) -> None:
+        """Run the rounds in ``due`` one after the other, with no training between them."""
+        self._tick()
+        trained, self.seconds = self.seconds, 0.0
+        score = self._score(model)
+        for t in due:
+            before = flat_weights(model)
+            start = time.monotonic()
+            assign = partial(self.assign, round=t, rounds=len(self.rounds))
+            assignment = fix(model, self.rounds.fractions[t], assign, self.join, recluster=self.recluster)
+            seconds = time.monotonic() - start
+            after = flat_weights(model)
+            previous, score = score, self._score(model)
+            row = {
+                "round": t,
+                "fraction": self.rounds.fractions[t],
+                **_figures(before, after, assignment),
+                **{f"{name}_before": value for name, value in previous.items()},
+                **{f"{name}_after": value for name, value in score.items()},
+                "train_seconds": trained if t == due[0] else 0.0,
+                "cluster_seconds": seconds,
+            }
+            self.rows.append(row)
+            self.clusters += _picks(t, assignment)
+            if self.listener is not None:
+                self.listener(trainer, Fixing(row, assignment, before, after))
+        self._started = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        self._tick()
+        return {"rows": self.rows, "clusters": self.clusters, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self.clusters = list(state_dict["rows"]), list(state_dict["clusters"])
+        self.seconds = state_dict["seconds"]
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["limit_train_batches"] = trainer.limit_train_batches
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        trainer.limit_train_batches = checkpoint["limit_train_batches"]
+
+    def _tick(self) -> None:
+        """Add the time since the last look to the seconds trained towards the coming round."""
+        now = time.monotonic()
+        self.seconds, self._started = self.seconds + now - self._started, now
+
+    def _score(self, model: nn.Module) -> dict[str, float]:
+        return {} if self.evaluate is None else self.evaluate(model)
+
+
+def _paper(mu: Tensor, sigma: Tensor, fraction: float, *, round: int, rounds: int) -> Assignment:
+    return clustering.assign(mu, sigma, fraction)
+
+
+def _picks(round: int, assignment: Assignment) -> list[dict[str, float]]:
+    """One row of ``clusters.csv`` per centroid picked."""
+    columns = {
+        "centroid": assignment.centroids.tolist(),
+        "count": assignment.counts.tolist(),
+        "order": assignment.orders.tolist(),
+        "reach": assignment.reaches.tolist(),
+    }
+    rows = zip(*columns.values(), strict=True)
+    return [{"round": round, "pick": i, **dict(zip(columns, row, strict=True))} for i, row in enumerate(rows)]
+
+
+def _figures(before: Flat, after: Flat, assignment: Assignment) -> dict[str, float]:
+    """The columns of a round that follow from the weights alone."""
+    fixed = after.fixed
+    figures: dict[str, float] = {
+        "fixed": int(fixed.sum()),
+        **compression.sharing(after.mu),
+        "unique_fixed": compression.unique(after.mu[fixed]),
+        "moved": int((before.fixed & fixed & (before.mu != after.mu)).sum()),
+        "sigma_mean": float(after.sigma.mean()),
+        "sigma_fixed": float(after.sigma[fixed].mean()) if fixed.any() else 0.0,
+        "sigma_free": float(after.sigma[~fixed].mean()) if (~fixed).any() else 0.0,
+    }
+    picked = len(assignment.orders) > 0
+    figures["order_last"] = int(assignment.orders[-1]) if picked else 0
+    figures["delta_last"] = float(assignment.reaches[-1]) if picked else 0.0
+    for order, share in compression.order_shares(after.mu[fixed]).items():
+        figures[f"order_{order}"] = share
+    return figures

@@ -1,0 +1,83 @@
+"""The timetable: which share of the weights is fixed after how much training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Rounds"]
+
+PAPER = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975, 0.99, 1.0)
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Fixing rounds on the axis of training epochs; the defaults are the paper's.
+
+    Round 0 comes after ``first_epochs`` epochs, every later round after ``rest_epochs`` more. Nothing trains
+    after the last round.
+
+    Attributes:
+        fractions: share of the weights fixed after each round, ascending, the last one 1.
+        first_epochs: epochs before round 0.
+        first_fraction: share of its batches that each of these epochs keeps.
+        rest_epochs: epochs between two rounds; 0 fixes all remaining rounds at once.
+        rest_fraction: share of its batches that each of these epochs keeps.
+
+    Raises:
+        ValueError: naming the setting to change.
+    """
+
+    fractions: Sequence[float] = PAPER
+    first_epochs: int = 1
+    first_fraction: float = 0.05
+    rest_epochs: int = 3
+    rest_fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        pairs = zip([0.0, *self.fractions], self.fractions, strict=False)
+        if not self.fractions or self.fractions[-1] != 1 or any(a >= b for a, b in pairs):
+            raise ValueError(
+                f"fixing.fractions must rise from above 0 to 1, got {list(self.fractions)}: change fixing.fractions"
+            )
+        for name in ("first_epochs", "rest_epochs"):
+            value = getattr(self, name)
+            if value != int(value) or value < 0:
+                raise ValueError(f"fixing.{name} must be a whole number, 0 or more, got {value}")
+        for name in ("first_fraction", "rest_fraction"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"fixing.{name} must lie in (0, 1], got {getattr(self, name)}")
+
+    def __len__(self) -> int:
+        return len(self.fractions)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs until the last round."""
+        return self.first_epochs + self.rest_epochs * (len(self) - 1)
+
+    def due(self, epochs: int) -> range:
+        """The rounds that come after exactly ``epochs`` epochs of training."""
+        return range(self._fixed_by(epochs - 1), self._fixed_by(epochs))
+
+    def batches(self, epoch: int) -> float:
+        """Share of its batches that epoch number ``epoch`` (from 0) keeps."""
+        return self.first_fraction if epoch < self.first_epochs else self.rest_fraction
+
+    def coming(self, epoch: int) -> int:
+        """The round that training in epoch number ``epoch`` (from 0) leads to."""
+        return min(self._fixed_by(epoch), len(self) - 1)
+
+    def progress(self, epoch: int, within: float) -> float:
+        """How far training has come between two rounds, in [0, 1), ``within`` of epoch number ``epoch``."""
+        if epoch < self.first_epochs:
+            return (epoch + within) / self.first_epochs
+        return ((epoch - self.first_epochs) % self.rest_epochs + within) / self.rest_epochs
+
+    def _fixed_by(self, epochs: int) -> int:
+        """Number of rounds done once ``epochs`` epochs are over."""
+        if epochs < self.first_epochs:
+            return 0
+        if self.rest_epochs == 0:
+            return len(self)
+        return min(1 + (epochs - self.first_epochs) // self.rest_epochs, len(self))

@@ -1,0 +1,289 @@
+"""One experiment, from its configuration to the files of its run directory.
+
+The order of things: prepare (everything that bad input can break), baseline, rounds, evaluation, files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import timm.data
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import save_file
+from torch import nn
+
+from pwfn import baseline, tracking
+from pwfn.checkpoints import AtomicCheckpoints, checkpointing, last_checkpoint
+from pwfn.classifier import Classifier
+from pwfn.compression import sharing
+from pwfn.console import HEADER, round_line
+from pwfn.evaluation import accuracy
+from pwfn.files import atomic, read_json, write_csv, write_json
+from pwfn.fixing import Fixing, WeightFixing, flat_weights
+from pwfn.gaussian import to_deterministic, to_gaussian
+from pwfn.learning import GaussianLearning
+from pwfn.loading import DataModule
+from pwfn.network import create_timm, load_weights
+
+__all__ = ["Experiment", "config_hash", "execute", "prepare"]
+
+PACKAGES = ("pwfn", "torch", "timm", "lightning", "hydra-core", "wandb")
+
+COSMETIC = (
+    "logger",
+    "checkpoint",
+    "name",
+    "baseline.folder",
+    "dataset.workers",
+    "trainer.enable_progress_bar",
+)
+"""Settings that do not change a run's result; they are no part of its hash."""
+
+
+@dataclass
+class Experiment:
+    """A run that is ready to start: its input has been found and checked."""
+
+    cfg: DictConfig
+    folder: Path
+    model: nn.Module
+    data: DataModule
+    fixing: WeightFixing
+    learning: GaussianLearning
+
+
+def prepare(cfg: DictConfig, folder: Path) -> Experiment:
+    """Build and check everything that a run needs before anything is written or trained.
+
+    Raises:
+        ValueError: one sentence that names the setting to change.
+    """
+    previous = read_json(folder / "summary.json")
+    if previous is not None and previous.get("config_hash") != config_hash(cfg):
+        raise ValueError(f"{folder} holds a run with another configuration: choose another hydra.run.dir, or delete it")
+    rounds = instantiate(cfg.fixing.rounds)
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    model = _network(cfg)
+    config = {
+        **timm.data.resolve_model_data_config(model),
+        **OmegaConf.to_container(cfg.dataset.get("data_config") or OmegaConf.create(), resolve=True),
+    }
+    data = _data(cfg, config)
+    assign = instantiate(cfg.method.assign)
+    for t in range(len(rounds)):  # settings out of range show on a small clustering, now and not hours later
+        assign(torch.tensor([0.3, 0.5, 0.0]), torch.full((3,), 0.01), 1.0, round=t, rounds=len(rounds))
+    fixing = WeightFixing(
+        rounds,
+        assign=assign,
+        join=instantiate(cfg.sigma_join),
+        recluster=cfg.fixing.recluster,
+    )
+    learning = GaussianLearning(
+        rounds,
+        regulariser=instantiate(cfg.regulariser.pull),
+        weight=cfg.regulariser.weight,
+        biases=cfg.regulariser.biases,
+        schedule=cfg.fixing.schedule,
+        first_schedule=cfg.fixing.first_schedule,
+    )
+    return Experiment(cfg, folder, model, data, fixing, learning)
+
+
+def execute(experiment: Experiment) -> dict[str, Any]:
+    """Carry a prepared run out, from where an earlier try left it.
+
+    Returns:
+        The content of ``summary.json``; of a run that is finished already, as it stands there.
+
+    Raises:
+        FloatingPointError: if training diverges; the last checkpoint stays usable.
+    """
+    cfg, folder = experiment.cfg, experiment.folder
+    done = read_json(folder / "summary.json")
+    if done is not None and done["status"] == "finished":
+        return done
+    facts = {"config_hash": config_hash(cfg), "seed": cfg.seed, "versions": _versions()}
+    facts |= {"method": cfg.method.name, "model": cfg.model.name, "dataset": cfg.dataset.name}
+    write_json(folder / "summary.json", {"status": "running", **facts})
+    try:
+        summary = {"status": "finished", **facts, **_rounds(experiment)}
+    except Exception as error:
+        write_json(
+            folder / "summary.json",
+            {"status": "failed", **facts, "error": f"{type(error).__name__}: {error}"},
+        )
+        raise
+    write_json(folder / "summary.json", summary)
+    return summary
+
+
+def _rounds(experiment: Experiment) -> dict[str, Any]:
+    """Baseline, rounds, evaluation, files; the figures of the summary."""
+    started = time.monotonic()
+    cfg, folder, model, data, fixing = (
+        experiment.cfg,
+        experiment.folder,
+        experiment.model,
+        experiment.data,
+        experiment.fixing,
+    )
+    _start_from_baseline(experiment)
+    measure = partial(accuracy, num_classes=data.num_classes)
+    logger = instantiate(cfg.logger, folder=folder, config=_plain(cfg), name=cfg.name, job_type=cfg.method.name)
+    trainer = _trainer(cfg, folder, fixing, experiment.learning, logger)
+    model.to(trainer.strategy.root_device)
+    baseline_acc = measure(model, data.test_dataloader())
+    prior = instantiate(cfg.prior) if cfg.method.gaussian else None
+    to_gaussian(model, prior=prior, scope=instantiate(cfg.scope))
+    before = sharing(flat_weights(model).mu)
+    classifier = Classifier(model, instantiate(cfg.optimizer), data.num_classes)
+    fixing.evaluate = lambda net: measure(net, data.val_dataloader())
+    fixing.listener = partial(_record, fixing=fixing, folder=folder)
+    L.seed_everything(cfg.seed, workers=True, verbose=False)  # the same whether the baseline was trained or read
+    trainer.print(HEADER)
+    for row in fixing.rows:
+        trainer.print(round_line(row))
+    if fixing.rounds.epochs > 0:
+        trainer.fit(classifier, data, ckpt_path=last_checkpoint(folder))
+    else:
+        fixing.run(trainer, classifier, fixing.rounds.due(0))
+    final = flat_weights(model)
+    to_deterministic(model.eval())
+    test = measure(model, data.test_dataloader())
+    state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
+    with atomic(folder / "model.safetensors") as temporary:
+        save_file(state, temporary, metadata={"model": cfg.model.name})
+    summary = {
+        "params": sum(p.numel() for p in model.parameters()),
+        "params_in_scope": final.mu.numel(),
+        "baseline_acc1": baseline_acc["acc1"],
+        "baseline_acc5": baseline_acc["acc5"],
+        "baseline_unique": before["unique"],
+        "baseline_entropy": before["entropy"],
+        **test,
+        **sharing(final.mu),
+        "fixed_fraction": float(final.fixed.float().mean()),
+        "wall_seconds": time.monotonic() - started,
+    }
+    tracking.finish(logger, summary)
+    return summary
+
+
+def _record(trainer: L.Trainer, event: Fixing, *, fixing: WeightFixing, folder: Path) -> None:
+    """Write, log and print a finished round."""
+    if trainer.is_global_zero:
+        write_csv(folder / "rounds.csv", fixing.rows)
+        write_csv(folder / "clusters.csv", fixing.clusters)
+        tracking.log_round(trainer, event)
+    trainer.print(round_line(event.row))
+
+
+def _start_from_baseline(experiment: Experiment) -> None:
+    cfg, model = experiment.cfg, experiment.model
+    if cfg.model.checkpoint or cfg.model.pretrained:
+        return
+    recipe = {
+        "model": _plain(cfg.model),
+        "dataset": {k: v for k, v in _plain(cfg.dataset).items() if k != "workers"},
+        "baseline": {k: v for k, v in _plain(cfg.baseline).items() if k != "folder"},
+        "seed": cfg.seed,
+        "precision": cfg.trainer.precision,
+    }
+    name = f"{cfg.model.name}-{cfg.dataset.name}-{_hash(recipe)}".replace("/", "_")
+    baseline.train_once(
+        model,
+        experiment.data,
+        Path(cfg.baseline.folder) / name,
+        epochs=cfg.baseline.epochs,
+        optimizer=instantiate(cfg.baseline.optimizer),
+        scheduler=instantiate(cfg.baseline.scheduler),
+        seed=cfg.seed,
+        trainer=_trainer_settings(cfg),
+    )
+
+
+def _network(cfg: DictConfig) -> nn.Module:
+    """The network of ``cfg.model``, with the weights that it names."""
+    settings = cfg.model
+    kwargs = {"num_classes": cfg.dataset.num_classes, **_plain(settings.kwargs)}
+    if settings._target_ == "timm.create_model":
+        channels = cfg.dataset.data_config.input_size[0] if cfg.dataset.get("data_config") else 3
+        pretrained = settings.pretrained and not settings.checkpoint
+        model = create_timm(settings.name, pretrained=pretrained, **{"in_chans": channels, **kwargs})
+    else:
+        model = instantiate({"_target_": settings._target_, **kwargs})
+    if settings.checkpoint:
+        load_weights(model, settings.checkpoint)
+    elif not settings.pretrained and cfg.baseline.epochs < 1:
+        raise ValueError(
+            "the network has no trained weights: set model.pretrained=true, model.checkpoint or baseline.epochs"
+        )
+    return model
+
+
+def _data(cfg: DictConfig, data_config: dict[str, Any]) -> DataModule:
+    settings = cfg.dataset
+    own = ("batch_size", "eval_batch_size", "workers", "val_fraction", "limit")
+    return DataModule(
+        instantiate(settings.source),
+        settings.num_classes,
+        data_config,
+        seed=cfg.seed,
+        augmentation=_plain(settings.augmentation),
+        train_transform=instantiate(settings.train_transform),
+        **{name: settings[name] for name in own},
+    )
+
+
+def _trainer(cfg: DictConfig, folder: Path, fixing: WeightFixing, learning: L.Callback, logger: Any) -> L.Trainer:
+    return L.Trainer(
+        **_trainer_settings(cfg),
+        max_epochs=fixing.rounds.epochs,
+        limit_val_batches=0,  # the fixing callback measures, before and after each round
+        reload_dataloaders_every_n_epochs=1,  # epochs differ in length
+        callbacks=[learning, fixing, *checkpointing(folder, cfg.checkpoint.minutes)],
+        plugins=[AtomicCheckpoints()],
+        logger=logger,
+    )
+
+
+def _trainer_settings(cfg: DictConfig) -> dict[str, Any]:
+    settings = {name: value for name, value in _plain(cfg.trainer).items() if name != "compile"}
+    return {**settings, "default_root_dir": None, "use_distributed_sampler": False, "num_sanity_val_steps": 0}
+
+
+def config_hash(cfg: DictConfig) -> str:
+    """Twelve hex digits that name a resolved configuration, cosmetic settings left out."""
+    content = OmegaConf.create(_plain(cfg))
+    for key in COSMETIC:
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(content, parent) if parent else content
+        if node is not None and name in node:
+            del node[name]
+    return _hash(OmegaConf.to_container(content))
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    content = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def _versions() -> Mapping[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}

@@ -1,0 +1,107 @@
+"""Loggers, and what a fixing round logs to them. The only module that knows wandb."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+import wandb
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from torch import Tensor
+
+from pwfn.fixing import Fixing
+
+__all__ = ["csv_logger", "finish", "log_images", "log_round", "wandb_logger"]
+
+
+def wandb_logger(folder: Path, config: Mapping[str, Any], *, name: str, job_type: str, **settings: Any) -> WandbLogger:
+    """One W&B run per run directory: its id follows from the directory, so a resumed run keeps it.
+
+    Offline unless the user is logged in; WANDB_MODE decides where it is set.
+    """
+    # by default a killed process loses the last 15 seconds of what it logged
+    os.environ.setdefault("WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL", "1")
+    mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
+    logger = WandbLogger(
+        name=name,
+        id=hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12],
+        save_dir=folder,
+        offline=mode == "offline",
+        resume="allow",
+        job_type=job_type,
+        config=dict(config),
+        **settings,
+    )
+    run = logger.experiment
+    if isinstance(run, wandb.Run):
+        run.define_metric("round")
+        run.define_metric("fixing/*", step_metric="round")
+    return logger
+
+
+def csv_logger(folder: Path, config: Mapping[str, Any], **settings: Any) -> CSVLogger:
+    """Metrics in ``csv/metrics.csv`` of the run directory."""
+    return CSVLogger(folder, name="", version="csv")
+
+
+def log_round(trainer: L.Trainer, fixing: Fixing) -> None:
+    """Log a round's figures as ``fixing/<column>`` on the axis ``round``; to W&B histograms and the picked
+    centroids, too."""
+    row, after = fixing.row, fixing.after
+    figures = {f"fixing/{name}": value for name, value in row.items() if name != "round"}
+    for logger in trainer.loggers:
+        logger.log_metrics({"round": row["round"], **figures}, step=trainer.global_step)
+        if isinstance(logger, WandbLogger):
+            _log_to_wandb(logger, fixing, row["round"], after.mu, after.sigma, after.fixed)
+
+
+def _log_to_wandb(logger: WandbLogger, fixing: Fixing, round: float, mu: Tensor, sigma: Tensor, fixed: Tensor) -> None:
+    assignment = fixing.assignment
+    rows = zip(
+        assignment.centroids.tolist(),
+        assignment.counts.tolist(),
+        assignment.orders.tolist(),
+        assignment.reaches.tolist(),
+        strict=True,
+    )
+    table = wandb.Table(
+        columns=["round", "pick", "centroid", "count", "order", "reach"],
+        data=[[round, i, *values] for i, values in enumerate(rows)],
+    )
+    logger.experiment.log(
+        {
+            "round": round,
+            "fixing/weights": _histogram(mu),
+            "fixing/log2_sigma_free": _histogram(sigma[~fixed].log2()),
+            "fixing/log2_sigma_fixed": _histogram(sigma[fixed].log2()),
+            "fixing/centroids": table,
+        }
+    )
+
+
+def finish(logger: Logger | None, summary: Mapping[str, Any]) -> None:
+    """Log the final figures as W&B's summary of the run, and close it."""
+    if isinstance(logger, WandbLogger):
+        logger.experiment.summary.update(dict(summary))
+        logger.experiment.finish()
+
+
+def log_images(logger: Logger | None, images: Mapping[str, Path]) -> None:
+    """Plots, as W&B images named ``plots/<name>``."""
+    if isinstance(logger, WandbLogger):
+        logger.experiment.log({f"plots/{name}": wandb.Image(str(path)) for name, path in images.items()})
+
+
+def _histogram(x: Tensor, bins: int = 64) -> wandb.Histogram:
+    """A histogram counted where the tensor is; without weights that have none (log2 of sigma 0)."""
+    x = x[torch.isfinite(x)].float()
+    low, high = (float(x.min()), float(x.max())) if len(x) else (0.0, 1.0)
+    high = high if high > low else low + 1.0
+    counts = torch.histc(x, bins, low, high).cpu().numpy()
+    return wandb.Histogram(np_histogram=(counts, np.linspace(low, high, bins + 1)))
