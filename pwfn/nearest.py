@@ -1,4 +1,4 @@
-"""The free weights in sorted order: which candidate most of them are nearest to, and which of them it takes."""
+"""The free weights in sorted order: which candidate is the nearest to most, and which of them it takes."""
 
 from __future__ import annotations
 
@@ -83,10 +83,11 @@ class SortedWeights:
         return float(self.grid[self.counts.argmax()])
 
     def nearest(self, centroid: float, allowance: float, limit: int, distance: Distance) -> Tensor:
-        """Positions of the weights that a centroid takes: the nearest ones, at most ``limit``.
+        """Ascending positions of the weights that a centroid takes: the nearest ones, at most ``limit``.
 
         They are the longest prefix, by distance, whose running mean over the non-zero distances stays within
-        the allowance. On equal distances the lower weight comes first; for the centroid 0 the smaller one.
+        the allowance. On equal distances the lower weight comes first; for the centroid 0 the smaller one;
+        equal weights in no particular order.
         """
         reach = 2.5 * allowance  # of evenly spread weights the prefix ends at twice the allowance
         while True:
@@ -94,28 +95,25 @@ class SortedWeights:
             # float32 must not round the interval inwards.
             ends = self.sorted.new_tensor([low - abs(low) * 2**-20, high + abs(high) * 2**-20])
             start, stop = torch.searchsorted(self.sorted, ends).tolist()
-            window = self.free[start:stop].nonzero().squeeze(1) + start
-            if centroid == 0:
-                window = window[self.sorted[window].abs().argsort(stable=True)]
-            away = distance(self.sorted[window], centroid)
-            window, away = window[away <= reach], away[away <= reach]
-            away, order = away.sort(stable=True)
-            total, moved = away.cumsum(0), (away > 0).cumsum(0)
-            beyond = (total / moved.clamp(min=1) > allowance).nonzero()
-            if len(beyond) > 0:
-                return window[order[: min(int(beyond[0]), limit)]]
-            # The weights outside are all further away than `reach`: could the mean bear one of them?
-            ended = len(away) >= min(limit, self.left)
-            spent, members = (float(x[-1]) if len(x) else 0.0 for x in (total, moved))
-            if ended or spent + reach > allowance * (members + 1):
-                return window[order[:limit]]
+            window = self.free[start:stop].nonzero().squeeze(1).add_(start)
+            value = self.sorted[window]
+            away = distance(value, centroid)
+            if distance.relative and reach >= 1:  # the far side of 0 is within reach: no longer two slopes
+                away, order = away.sort(stable=True)
+                window, split = window[order], 0
+            else:
+                split = int(torch.searchsorted(value, centroid))
+            key = value.abs() if centroid == 0 else away
+            down, up, done = _prefix(key, away, split, reach, allowance, min(limit, self.left))
+            if done:
+                taken = window[split - down : split + up]
+                return taken.sort().values if split == 0 else taken
             reach *= 2
 
     def take(self, taken: Tensor) -> Tensor:
-        """Drop the weights at these positions; returns their indices in the tensor."""
+        """Drop the weights at these ascending positions; returns their indices in the tensor."""
         self.free[taken] = False
-        cells = torch.bucketize(taken, self.edges[1:-1], right=True)
-        self.counts -= cells.bincount(minlength=len(self.counts))
+        self.counts -= torch.searchsorted(taken, self.edges).diff()
         self.left -= len(taken)
         if self.left > 0:
             self._move_ends()
@@ -129,3 +127,34 @@ class SortedWeights:
         if not self.free[self.last]:
             start, stop = self.edges[cells[-1] : cells[-1] + 2].tolist()
             self.last = stop - 1 - int(self.free[start:stop].flip(0).int().argmax())
+
+
+def _prefix(key: Tensor, away: Tensor, split: int, reach: float, allowance: float, limit: int) -> tuple[int, int, bool]:
+    """The longest prefix within the allowance of distances that fall up to ``split`` and rise from there.
+
+    Args:
+        key: what to order by, falling and rising with ``away``; the falling side comes first on a tie.
+        away: float64 distances; those above ``reach`` are ignored.
+
+    Returns:
+        How many to take on the falling side, how many on the rising side, and whether that is all whatever
+        lies beyond ``reach``: it does not end there, or the mean could not bear another one.
+    """
+    sides = [(key[:split].flip(0), away[:split].flip(0)), (key[split:], away[split:])]
+    keys, totals, moved = [], [], []
+    for side_key, side in sides:
+        side = side[: int(torch.searchsorted(side, reach, right=True))]
+        keys.append(side_key[: len(side)].contiguous())
+        totals.append(torch.cat((side.new_zeros(1), side.cumsum(0))))
+        still = int(torch.searchsorted(side, 0.0, right=True))
+        moved.append(torch.arange(-still, len(side) - still + 1, device=side.device).clamp_(min=0))
+    taken = []
+    for here, there in ((0, 1), (1, 0)):
+        other = torch.searchsorted(keys[there], keys[here], right=here == 1)
+        mean = (totals[here][1:] + totals[there][other]) / (moved[here][1:] + moved[there][other]).clamp_(min=1)
+        rank = torch.arange(1, len(other) + 1, device=other.device) + other
+        taken.append(int(((mean <= allowance) & (rank <= limit)).sum()))
+    down, up = taken
+    spent, movers = (float(x[0][down] + x[1][up]) for x in (totals, moved))
+    ended = down + up == limit or down + up < len(keys[0]) + len(keys[1])
+    return down, up, ended or spent + reach > allowance * (movers + 1)

@@ -159,9 +159,7 @@ def _nearest_power(values: Tensor, least: int) -> Tensor:
     return torch.where(values == 0, 0, powers.copysign(values))
 
 
-def _share(
-    w: Tensor, group: Tensor, picks: list[_Pick], left: int, order: int, distance: Distance
-) -> list[_Pick]:
+def _share(w: Tensor, group: Tensor, picks: list[_Pick], left: int, order: int, distance: Distance) -> list[_Pick]:
     """Let the ``left`` free weights nearest to a centroid already picked take it; returns the new groups."""
     codebook = torch.tensor(sorted({pick.centroid for pick in picks}), dtype=torch.float64, device=w.device)
     free = (group < 0).nonzero().squeeze(1)
