@@ -2,8 +2,8 @@
 
 A weight may move by a relative distance, the allowance, on the average of its group. The weights are sorted
 once; the nearest-candidate counts are read off at the midpoints between candidates and kept up to date from
-what is taken, and each pick looks only at the weights around its centroid. That is O(N log N) time for a round
-and O(N) memory; no ``N x C`` table is ever built.
+what is taken, and each pick looks only at the weights around its centroid. That is O(N log N) time for a
+round and O(N) memory; no ``N x C`` table is ever built.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from torch import Tensor
 
 from pwfn.assignment import Assignment
 from pwfn.nearest import Distance, SortedWeights
+from pwfn.softmin import Curve, curve, penalty
 
-__all__ = ["allowance", "assign", "candidates"]
+__all__ = ["Curve", "allowance", "assign", "candidates", "curve", "penalty"]
 
 LAST_ORDER = 20  # from here on the allowance is doubled instead
 WIDEST = 0.9999  # the grid's ratio (1 + a) / (1 - a) needs a < 1
@@ -149,7 +150,7 @@ def assign(
 
 class _Pick(NamedTuple):
     centroid: float
-    count: int
+    members: int
     order: int
     reach: float
 
@@ -185,7 +186,7 @@ def _assignment(w: Tensor, group: Tensor, picks: list[_Pick]) -> Assignment:
         fixed=fixed,
         group=group,
         centroids=centroids,
-        counts=torch.tensor([pick.count for pick in picks], dtype=torch.int64, device=w.device),
+        counts=torch.tensor([pick.members for pick in picks], dtype=torch.int64, device=w.device),
         orders=torch.tensor([pick.order for pick in picks], dtype=torch.int64, device=w.device),
         reaches=torch.tensor([pick.reach for pick in picks], dtype=torch.float32, device=w.device),
     )
