@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -100,7 +101,7 @@ def fix(
         assignment = assign(flat.mu, flat.sigma, fraction)
     else:
         assignment = _assign_free(flat, fraction, assign)
-    sigma = join(flat.mu, flat.sigma.clamp(min=clustering.SIGMA_MIN), assignment.group)
+    sigma = join(flat.mu, flat.sigma.clamp(min=clustering.SIGMA_FLOOR), assignment.group)
     sigma = torch.where(assignment.group >= 0, sigma, flat.sigma).clamp_(min=SIGMA_MIN)
     start = 0
     for _, mu, weight in gaussian_weights(model):
@@ -119,7 +120,7 @@ def _assign_free(flat: Flat, fraction: float, assign: Callable[[Tensor, Tensor, 
     """Cluster the free weights only, so that ``fraction`` of all are fixed together with the earlier ones."""
     free = ~flat.fixed
     count = int(free.sum())
-    left = max(0, math.ceil(fraction * len(free)) - (len(free) - count))
+    left = max(0, math.ceil(Decimal(str(float(fraction))) * len(free)) - (len(free) - count))
     # half a weight less than the count wanted: ceil(fraction * count) is then exact
     part = assign(flat.mu[free], flat.sigma[free], max(0.0, left - 0.5) / max(1, count))
     values, fixed = flat.mu.clone(), flat.fixed.clone()

@@ -10,7 +10,7 @@ import json
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -81,6 +81,12 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
         **OmegaConf.to_container(cfg.dataset.get("data_config") or OmegaConf.create(), resolve=True),
     }
     data = _data(cfg, config)
+    one_batch = min(1.0, 1.001 / len(data.train_dataloader()))  # Lightning rounds a share of the batches down
+    rounds = replace(
+        rounds,
+        first_fraction=max(one_batch, rounds.first_fraction),
+        rest_fraction=max(one_batch, rounds.rest_fraction),
+    )
     assign = instantiate(cfg.method.assign)
     for t in range(len(rounds)):  # settings out of range show on a small clustering, now and not hours later
         assign(torch.tensor([0.3, 0.5, 0.0]), torch.full((3,), 0.01), 1.0, round=t, rounds=len(rounds))
@@ -141,7 +147,7 @@ def _rounds(experiment: Experiment) -> dict[str, Any]:
     )
     _start_from_baseline(experiment)
     measure = partial(accuracy, num_classes=data.num_classes)
-    logger = instantiate(cfg.logger, folder=folder, config=_plain(cfg), name=cfg.name, job_type=cfg.method.name)
+    logger = instantiate(cfg.logger)(folder, _plain(cfg), name=cfg.name, job_type=cfg.method.name)
     trainer = _trainer(cfg, folder, fixing, experiment.learning, logger)
     model.to(trainer.strategy.root_device)
     baseline_acc = measure(model, data.test_dataloader())

@@ -20,22 +20,23 @@ from pwfn.fixing import Fixing
 __all__ = ["csv_logger", "finish", "log_images", "log_round", "wandb_logger"]
 
 
-def wandb_logger(folder: Path, config: Mapping[str, Any], *, name: str, job_type: str, **settings: Any) -> WandbLogger:
+def wandb_logger(folder: Path, resolved: Mapping[str, Any], *, name: str, job_type: str, **settings: Any) -> WandbLogger:
     """One W&B run per run directory: its id follows from the directory, so a resumed run keeps it.
 
     Offline unless the user is logged in; WANDB_MODE decides where it is set.
     """
     # by default a killed process loses the last 15 seconds of what it logged
     os.environ.setdefault("WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL", "1")
-    mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
+    mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
     logger = WandbLogger(
         name=name,
         id=hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12],
         save_dir=folder,
         offline=mode == "offline",
+        mode=mode,
         resume="allow",
         job_type=job_type,
-        config=dict(config),
+        config=dict(resolved),
         **settings,
     )
     run = logger.experiment
@@ -45,7 +46,7 @@ def wandb_logger(folder: Path, config: Mapping[str, Any], *, name: str, job_type
     return logger
 
 
-def csv_logger(folder: Path, config: Mapping[str, Any], **settings: Any) -> CSVLogger:
+def csv_logger(folder: Path, resolved: Mapping[str, Any], **settings: Any) -> CSVLogger:
     """Metrics in ``csv/metrics.csv`` of the run directory."""
     return CSVLogger(folder, name="", version="csv")
 
