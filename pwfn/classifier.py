@@ -16,6 +16,9 @@ __all__ = ["Classifier", "parameter_groups"]
 
 Penalty = Callable[[nn.Module, Tensor], Tensor]
 
+CHECK_EVERY = 50
+"""Steps between two looks at the loss on a device that computes ahead."""
+
 
 class Classifier(L.LightningModule):
     """Cross-entropy training of an image classifier.
@@ -73,7 +76,7 @@ class Classifier(L.LightningModule):
         self.log("train/acc1", self.train_acc, on_step=True, on_epoch=False)
         self._last_loss = loss.detach()
         # reading the loss waits for the device: seldom there, always where it costs nothing
-        if loss.device.type == "cpu" or self.global_step % self.trainer.log_every_n_steps == 0:
+        if loss.device.type == "cpu" or self.global_step % CHECK_EVERY == 0:
             self.require_finite_loss()
         return loss if self.penalty is None else loss + self.penalty(self.model, loss.detach())
 

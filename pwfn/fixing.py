@@ -97,10 +97,8 @@ def fix(
         The assignment over all weights in scope; weights kept from earlier rounds have group -1.
     """
     flat = flat_weights(model)
-    if recluster == "all":
-        assignment = assign(flat.mu, flat.sigma, fraction)
-    else:
-        assignment = _assign_free(flat, fraction, assign)
+    propose = assign if recluster == "all" else partial(_assign_free, flat, assign)
+    assignment = propose(flat.mu, flat.sigma, fraction)
     sigma = join(flat.mu, flat.sigma.clamp(min=clustering.SIGMA_FLOOR), assignment.group)
     sigma = torch.where(assignment.group >= 0, sigma, flat.sigma).clamp_(min=SIGMA_MIN)
     start = 0
@@ -116,15 +114,21 @@ def fix(
     return assignment
 
 
-def _assign_free(flat: Flat, fraction: float, assign: Callable[[Tensor, Tensor, float], Assignment]) -> Assignment:
+def _assign_free(
+    flat: Flat,
+    assign: Callable[[Tensor, Tensor, float], Assignment],
+    mu: Tensor,
+    sigma: Tensor,
+    fraction: float,
+) -> Assignment:
     """Cluster the free weights only, so that ``fraction`` of all are fixed together with the earlier ones."""
     free = ~flat.fixed
     count = int(free.sum())
     left = max(0, math.ceil(Decimal(str(float(fraction))) * len(free)) - (len(free) - count))
     # half a weight less than the count wanted: ceil(fraction * count) is then exact
-    part = assign(flat.mu[free], flat.sigma[free], max(0.0, left - 0.5) / max(1, count))
-    values, fixed = flat.mu.clone(), flat.fixed.clone()
-    group = torch.full_like(flat.mu, -1, dtype=part.group.dtype)
+    part = assign(mu[free], sigma[free], max(0.0, left - 0.5) / max(1, count))
+    values, fixed = mu.clone(), flat.fixed.clone()
+    group = torch.full_like(mu, -1, dtype=part.group.dtype)
     values[free], fixed[free], group[free] = part.values, part.fixed, part.group
     return Assignment(values, fixed, group, part.centroids, part.counts, part.orders, part.reaches)
 

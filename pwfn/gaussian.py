@@ -161,7 +161,7 @@ def draw(model: nn.Module, args: Any = None) -> None:
     noisy = [w for _, _, w in gaussian_weights(model) if w.sigma is not None and w.noisy]
     if not noisy:
         return
-    sigmas = [w.sigma for w in noisy if w.sigma is not None]
+    sigmas: list[Tensor] = [w.sigma for w in noisy if w.sigma is not None]
     torch._foreach_clamp_min_(sigmas, priors.SIGMA_MIN)
     eps = torch.randn(sum(s.numel() for s in sigmas), device=sigmas[0].device, dtype=sigmas[0].dtype)
     for weight, sigma, part in zip(noisy, sigmas, eps.split([s.numel() for s in sigmas]), strict=True):
@@ -170,4 +170,6 @@ def draw(model: nn.Module, args: Any = None) -> None:
 
 def _parametrizations(module: nn.Module) -> Iterator[tuple[str, Any]]:
     if parametrize.is_parametrized(module):
-        yield from module.parametrizations.items()
+        chains = module.parametrizations
+        assert isinstance(chains, nn.ModuleDict)
+        yield from chains.items()

@@ -78,7 +78,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
     model = _network(cfg)
     config = {
         **timm.data.resolve_model_data_config(model),
-        **OmegaConf.to_container(cfg.dataset.get("data_config") or OmegaConf.create(), resolve=True),
+        **_plain(cfg.dataset.get("data_config") or OmegaConf.create()),
     }
     data = _data(cfg, config)
     one_batch = min(1.0, 1.001 / len(data.train_dataloader()))  # Lightning rounds a share of the batches down

@@ -20,7 +20,9 @@ from pwfn.fixing import Fixing
 __all__ = ["csv_logger", "finish", "log_images", "log_round", "wandb_logger"]
 
 
-def wandb_logger(folder: Path, resolved: Mapping[str, Any], *, name: str, job_type: str, **settings: Any) -> WandbLogger:
+def wandb_logger(
+    folder: Path, resolved: Mapping[str, Any], *, name: str, job_type: str, **settings: Any
+) -> WandbLogger:
     """One W&B run per run directory: its id follows from the directory, so a resumed run keeps it.
 
     Offline unless the user is logged in; WANDB_MODE decides where it is set.
