@@ -98,7 +98,7 @@ class SortedWeights:
             window = self.free[start:stop].nonzero().squeeze(1).add_(start)
             value = self.sorted[window]
             away = distance(value, centroid)
-            if distance.relative and reach >= 1:  # the far side of 0 is within reach: no longer two slopes
+            if distance.relative and reach >= 1 and centroid != 0:  # it sees past 0: more than two slopes
                 away, order = away.sort(stable=True)
                 window, split = window[order], 0
             else:

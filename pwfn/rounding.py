@@ -13,6 +13,7 @@ from pwfn.assignment import Assignment
 __all__ = ["apot_round", "kmeans"]
 
 SAMPLE = 2**16  # weights among which k-means finds its first centroids
+TRIALS = 8  # draws for each of them, the best is kept
 
 
 @torch.no_grad()
@@ -96,9 +97,10 @@ def _first_centroids(value: Tensor, mass_before: Tensor, clusters: int, seed: in
     chosen = sample[torch.randint(size, (1,), generator=generator)]
     square = (sample - chosen).square()
     while len(chosen) < clusters and bool((square > 0).any()):
-        new = sample[square.multinomial(1, generator=generator)]
-        chosen = torch.cat((chosen, new))
-        square = torch.minimum(square, (sample - new).square())
+        drawn = square.multinomial(TRIALS, replacement=True, generator=generator)
+        trials = torch.minimum(square, (sample - sample[drawn, None]).square())
+        best = trials.sum(1).argmin()
+        chosen, square = torch.cat((chosen, sample[drawn[best], None])), trials[best]
     unused = chosen.new_full((clusters - len(chosen),), math.inf)  # these go where they are needed most
     return torch.cat((chosen, unused)).sort().values.to(value.device)
 
