@@ -9,9 +9,10 @@ Time is O(N) plus a few hundred picks on small tables, memory is O(N); no ``N x 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,8 +23,17 @@ from pwfn.assignment import Assignment
 __all__ = ["assign"]
 
 SIGMA_FLOOR = 2.0**-20
-CHUNK_CPU, CHUNK_GPU = 2**16, 2**24  # weights converted to float64 at a time; on a CPU they stay in its cache
-TABLE_LIMIT = 2**22  # more kinds of interval than this are sorted, not counted in a table
+CHUNK_CPU, CHUNK_GPU = 2**15, 2**24  # weights per step: a CPU core keeps its chunk in cache
+TABLE_LIMIT = 2**22  # more kinds of interval than this are sorted instead of counted in a table
+
+
+T = TypeVar("T")
+
+
+class _Free(NamedTuple):
+    place: Tensor
+    mu: Tensor
+    sigma: Tensor
 
 
 class _Pick(NamedTuple):
@@ -76,35 +86,33 @@ def assign(
         ValueError: on tensors that are not finite float32 vectors of one shape and device, on settings out of
             range, and on weights above ``2**(24 + min_exponent)``, whose sums float32 could not hold.
     """
-    _check(mu, sigma, fraction, delta, min_exponent, growth, max_order, max_unique)
-    step = 2.0**min_exponent
+    mu, sigma, step = mu.detach(), sigma.detach(), 2.0**min_exponent
+    _check(mu, sigma, fraction, delta, step, growth, max_order, max_unique)
     near_zero = step if zero_fix else 0.0
     left = math.ceil(Decimal(str(float(fraction))) * mu.numel())
     group = torch.full_like(mu, -1, dtype=torch.int32)
-    free = torch.arange(mu.numel(), dtype=torch.int32, device=mu.device)
-    free_mu, free_sigma = mu, sigma
+    free = _Free(torch.arange(mu.numel(), dtype=torch.int32, device=mu.device), mu, sigma)
     picks: list[_Pick] = []
-    for order, reach in _schedule(delta, growth, max_order):
-        known = {pick.centroid for pick in picks}
-        if left == 0 or len(known) == max_unique:
-            break
-        grid = candidates(_largest(free_mu), order, min_exponent=min_exponent)
-        code, stride = _intervals(free_mu, free_sigma, grid, reach, step, near_zero)
-        kinds, code, counts = _histogram(code, (len(grid) + 1) * stride)
-        table, chosen = _greedy(kinds, counts, stride, grid.tolist(), left, known, max_unique)
-        if not chosen:
-            continue
-        taken = torch.where(table < 0, table, table + len(picks)).index_select(0, code)
-        group[free.long()] = taken
-        picks += [_Pick(centroid, count, order, reach) for centroid, count in chosen]
-        left -= sum(count for _, count in chosen)
-        keep = (taken < 0).nonzero().squeeze(1)
-        free, free_mu, free_sigma = (x.index_select(0, keep) for x in (free, free_mu, free_sigma))
-    if picks:
-        _drop_farthest(group, mu, sigma, picks, near_zero)
-    if left > 0:
-        picks += _take_nearest(group, free, mu, sigma, left, picks, near_zero)
-    return _assignment(mu, group, picks)
+    with ThreadPoolExecutor(1 if mu.is_cuda else torch.get_num_threads()) as pool:
+        for order, reach in _schedule(float(delta), growth, max_order):
+            known = {pick.centroid for pick in picks}
+            if left <= 0 or len(known) == max_unique:
+                break
+            grid = candidates(_largest(free.mu), order, min_exponent=min_exponent)
+            code, stride = _intervals(pool, free, grid, reach, step, zero_fix)
+            kinds, code, counts = _histogram(code, (len(grid) + 1) * stride)
+            table, chosen = _greedy(kinds, counts, stride, grid.tolist(), left, known, max_unique)
+            if chosen:
+                table = torch.where(table < 0, table, table + len(picks))
+                free = _take(pool, free, code, table, group)
+                picks += [_Pick(centroid, members, order, reach) for centroid, members in chosen]
+                left -= sum(members for _, members in chosen)
+        if left < 0:
+            picks[-1] = picks[-1]._replace(members=picks[-1].members + left)
+            _drop_farthest(group, mu, sigma, picks, near_zero)
+        if left > 0:
+            picks += _take_nearest(group, free, left, picks, near_zero)
+        return _assignment(pool, mu, group, picks)
 
 
 def _check(
@@ -112,7 +120,7 @@ def _check(
     sigma: Tensor,
     fraction: float,
     delta: float,
-    min_exponent: int,
+    step: float,
     growth: float,
     max_order: int,
     max_unique: int | None,
@@ -122,30 +130,27 @@ def _check(
             raise ValueError(f"{name} must be a float32 vector, got {x.dtype} of shape {tuple(x.shape)}")
         if not math.isfinite(_largest(x)):
             raise ValueError(f"{name} must be finite")
-    if mu.shape != sigma.shape or mu.device != sigma.device:
-        raise ValueError("mu and sigma must have one length and one device")
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"fraction must be in [0, 1], got {fraction}")
-    if not 0 < delta < math.inf:
-        raise ValueError(f"delta must be positive and finite, got {delta}")
-    if not 1 < growth < math.inf:
-        raise ValueError(f"growth must be above 1 and finite, got {growth}")
-    if max_order < 1:
-        raise ValueError(f"max_order must be at least 1, got {max_order}")
-    if max_unique is not None and max_unique < 1:
-        raise ValueError(f"max_unique must be at least 1, got {max_unique}")
-    if _largest(mu) > 2.0 ** (24 + min_exponent):
-        raise ValueError(f"float32 cannot hold sums of powers from 2**{min_exponent} up to {_largest(mu)}")
+    for holds, demand in (
+        (len(mu) == len(sigma) and mu.device == sigma.device, "mu and sigma must have one length and device"),
+        (_largest(mu) <= step * 2**24, f"|mu| must not exceed {step * 2**24}, 2**24 times the smallest power"),
+        (0 <= fraction <= 1, f"fraction must be in [0, 1], got {fraction}"),
+        (0 < delta < math.inf, f"delta must be positive and finite, got {delta}"),
+        (1 < growth < math.inf, f"growth must be above 1 and finite, got {growth}"),
+        (max_order >= 1, f"max_order must be at least 1, got {max_order}"),
+        (max_unique is None or max_unique >= 1, f"max_unique must be at least 1, got {max_unique}"),
+    ):
+        if not holds:
+            raise ValueError(demand)
 
 
 def _largest(x: Tensor) -> float:
-    """Largest magnitude; NaN if any is, 0 for an empty tensor. Needs no memory."""
-    return max(map(abs, torch.stack(x.aminmax()).tolist())) if x.numel() else 0.0
+    """Largest magnitude; NaN if there is one, 0 for an empty tensor."""
+    return max(map(abs, torch.stack(x.aminmax()).tolist())) if len(x) else 0.0
 
 
-def _schedule(delta: float, growth: float, max_order: int) -> Iterator[tuple[int, float]]:
-    """Order and reach of each set of candidates: order 2, reach up, order 3, reach up, ..., reach up, ..."""
-    order, reach = 1, float(delta)
+def _schedule(reach: float, growth: float, max_order: int) -> Iterator[tuple[int, float]]:
+    """Order and reach of each set of candidates: order and reach are raised in turn, then the reach alone."""
+    order = 1
     yield order, reach
     while True:
         if order < max_order:
@@ -155,51 +160,59 @@ def _schedule(delta: float, growth: float, max_order: int) -> Iterator[tuple[int
         yield order, reach
 
 
-def _intervals(
-    mu: Tensor, sigma: Tensor, grid: Tensor, reach: float, step: float, near_zero: float
-) -> tuple[Tensor, int]:
-    """The candidates within reach of each weight: ``first * stride + how many``, and ``stride``.
+def _each(pool: ThreadPoolExecutor, work: Callable[..., T], *vectors: Tensor) -> list[T]:
+    """Apply ``work`` to corresponding chunks of vectors of one length, in parallel."""
+    size = CHUNK_GPU if vectors[0].is_cuda else CHUNK_CPU
+    return list(pool.map(work, *(vector.split(size) for vector in vectors)))
 
-    The ends of the reach are taken to the nearest multiple of ``step`` and, where that is out of reach, one
-    further in; so every end is decided by the very comparison of the definition.
+
+def _intervals(
+    pool: ThreadPoolExecutor, free: _Free, grid: Tensor, reach: float, step: float, zero_fix: bool
+) -> tuple[Tensor, int]:
+    """Which candidates each weight may take, as ``first * stride + how many``; also returns ``stride``.
+
+    In multiples of ``step``, the end of the reach is rounded to the nearest whole number and, should that be
+    too far, lowered by one: the very comparison of the definition decides. Since the candidates are symmetric,
+    the lower end is the upper end of the mirrored weight.
     """
-    points = grid.to(mu.device) / step
-    widest = 2 * reach * max(_largest(sigma), SIGMA_FLOOR) / step + 3  # multiples of step in a reach
-    stride = 1 + int(min(len(grid), widest))
-    dtype = torch.int32 if (len(grid) + 1) * stride < 2**31 else torch.int64
-    edge = int(points[-1]) + 1
-    tabled = 2 * edge < mu.numel()
-    if tabled:
-        multiples = torch.arange(-edge, edge + 1, device=mu.device)
-        below = torch.searchsorted(points, multiples.double()).mul_(stride - 1).to(dtype)
-        upto = torch.searchsorted(points, multiples.double(), right=True).to(dtype)
-    code = torch.empty_like(mu, dtype=dtype)
-    chunk = CHUNK_GPU if mu.is_cuda else CHUNK_CPU
-    for out, m, s in zip(code.split(chunk), mu.split(chunk), sigma.split(chunk), strict=True):
-        m, s = m.double(), s.double().clamp_(min=SIGMA_FLOOR)
-        high = torch.add(m, s, alpha=reach).div_(step).round_()
-        high -= ((high * step).sub_(m).div_(s) > reach).double()
-        low = torch.sub(m, s, alpha=reach).div_(step).round_()
-        low += ((low * -step).add_(m).div_(s) > reach).double()
-        small = m.abs() < near_zero
-        high = torch.where(small, high.clamp(min=0), high)
-        low = torch.where(small, low.clamp(max=0), low)
-        if tabled:
-            high = high.clamp_(-edge, edge).add_(edge).to(torch.int32)
-            low = low.clamp_(-edge, edge).add_(edge).to(torch.int32)
-            torch.add(upto.index_select(0, high), below.index_select(0, low), out=out)
-        else:
-            out.copy_(torch.searchsorted(points, high, right=True))
-            out.add_(torch.searchsorted(points, low).mul_(stride - 1))
+    points = grid.to(free.mu.device) / step
+    size, edge = len(points), int(points[-1]) + 1
+    widest = 2 * reach * max(_largest(free.sigma), SIGMA_FLOOR) / step + 3  # whole numbers within a reach
+    stride = 1 + int(min(size, widest))
+    code = torch.empty_like(free.place, dtype=torch.int32 if (size + 1) * stride < 2**31 else torch.int64)
+    rank = None
+    if 2 * edge < len(code):  # then looking ranks up is cheaper than searching
+        whole = torch.arange(-edge, edge + 1, device=points.device)
+        rank = torch.searchsorted(points, whole.double(), right=True).to(code.dtype)
+
+    def reached(x: Tensor, s: Tensor, least: Tensor) -> Tensor:
+        """How many candidates are at or below the upper end of the reach."""
+        end = torch.add(x, s, alpha=reach).round_()
+        too_far = torch.sub(end, x).div_(s).gt_(reach)
+        end = torch.maximum(end.sub_(too_far), least).clamp_(-edge, edge)
+        if rank is None:
+            return torch.searchsorted(points, end, right=True)
+        return rank.index_select(0, end.add_(edge).to(torch.int32))
+
+    def encode(mu: Tensor, sigma: Tensor, out: Tensor) -> None:
+        x = mu.double().mul_(1 / step)
+        s = sigma.double().clamp_(min=SIGMA_FLOOR).mul_(1 / step)
+        # With zero_fix the reach of a weight smaller than the step does not end before 0.
+        least = x.trunc().abs_().mul_(-edge) if zero_fix else torch.full_like(x, -edge)
+        end = reached(x, s, least)
+        first = size - reached(x.neg_(), s, least)
+        out.copy_(end.sub_(first).add_(first, alpha=stride))
+
+    _each(pool, encode, free.mu, free.sigma, code)
     return code, stride
 
 
 def _histogram(code: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The kinds of interval, each weight's index into them, and how many weights are of each kind."""
+    """The kinds of interval, each weight's index among them, and the number of weights of each kind."""
     if size > TABLE_LIMIT:
         kinds, kind, counts = code.unique(return_inverse=True, return_counts=True)
         return kinds, kind, counts
-    return torch.arange(size, device=code.device), code, torch.bincount(code, minlength=size)
+    return torch.arange(size, device=code.device), code, code.bincount(minlength=size)
 
 
 def _greedy(
@@ -211,37 +224,48 @@ def _greedy(
     known: set[float],
     max_unique: int | None,
 ) -> tuple[Tensor, list[tuple[float, int]]]:
-    """Pick from one set of candidates until nobody wants any, nothing is left, or the values are used up.
+    """Pick candidates until none has a taker, ``left`` weights have taken one, or ``max_unique`` is reached.
 
     Returns:
-        For each kind of interval the number of the pick that took it (-1: none), and the picks' values and
-        counts; a last pick that is allowed fewer weights than it could have still has all of them.
+        For each kind of interval, the number of the pick that takes it, -1 if none does; and each pick's value
+        and count. The last pick takes all it can, be that more than what is left.
     """
     used = ((counts > 0) & (kinds % stride > 0)).nonzero().squeeze(1)
-    first, wide, count = (kinds[used] // stride).cpu(), (kinds[used] % stride).cpu(), counts[used].cpu()
-    end = first + wide
-    owner = torch.full_like(count, -1, dtype=torch.int32)
-    change = torch.zeros(len(values) + 1, dtype=torch.int64)
-    takers = change.index_add(0, first, count).index_add_(0, end, -count).cumsum(0)
+    first, wide, count = (x.cpu() for x in (kinds[used] // stride, kinds[used] % stride, counts[used]))
+    end, owner = first + wide, torch.full_like(count, -1, dtype=torch.int32)
+    still = torch.zeros(len(values) + 1, dtype=torch.int64)
+    takers = still.index_add(0, first, count).index_add_(0, end, -count).cumsum(0)
     starts = torch.searchsorted(first, torch.arange(len(values) + 1)).tolist()
-    chosen: list[tuple[float, int]] = []
     known = set(known)
+    chosen: list[tuple[float, int]] = []
     while left > 0 and len(known) != max_unique:
         best = int(takers.argmax())
-        most = int(takers[best])
-        if most == 0:
+        members = int(takers[best])
+        if members == 0:
             break
         rows = slice(starts[max(0, best + 2 - stride)], starts[best + 1])
         gone = count[rows] * (end[rows] > best)
         owner[rows].masked_fill_(gone > 0, len(chosen))
         count[rows] -= gone
-        takers -= change.index_add(0, first[rows], gone).index_add_(0, end[rows], -gone).cumsum(0)
-        chosen.append((values[best], min(most, left)))
-        left -= chosen[-1][1]
+        takers -= still.index_add(0, first[rows], gone).index_add_(0, end[rows], -gone).cumsum(0)
+        chosen.append((values[best], members))
         known.add(values[best])
+        left -= members
     table = torch.full_like(kinds, -1, dtype=torch.int32)
     table[used] = owner.to(table.device)
     return table, chosen
+
+
+def _take(pool: ThreadPoolExecutor, free: _Free, code: Tensor, table: Tensor, group: Tensor) -> _Free:
+    """Enter the groups that ``table`` gives to the intervals; returns the weights that stay free."""
+
+    def enter(place: Tensor, mu: Tensor, sigma: Tensor, code: Tensor) -> _Free:
+        taken = table.index_select(0, code)
+        group.scatter_(0, place.long(), taken)
+        keep = (taken < 0).nonzero().squeeze(1)
+        return _Free(*(x.index_select(0, keep) for x in (place, mu, sigma)))
+
+    return _Free(*map(torch.cat, zip(*_each(pool, enter, *free, code), strict=True)))
 
 
 def _distance(centroid: Tensor, mu: Tensor, sigma: Tensor, near_zero: float) -> Tensor:
@@ -261,40 +285,40 @@ def _nearest(distance: Tensor, count: int) -> Tensor:
 
 
 def _drop_farthest(group: Tensor, mu: Tensor, sigma: Tensor, picks: list[_Pick], near_zero: float) -> None:
-    """Free all but the nearest ``count`` members of the last group."""
+    """Free all but the nearest of the last group's members."""
     members = (group == len(picks) - 1).nonzero().squeeze(1)
-    if len(members) > picks[-1].members:
-        centroid = torch.tensor(picks[-1].centroid, dtype=torch.float64, device=mu.device)
-        distance = _distance(centroid, mu[members], sigma[members], near_zero)
-        group[members[~_nearest(distance, picks[-1].members)]] = -1
+    centroid = torch.tensor(picks[-1].centroid, dtype=torch.float64, device=mu.device)
+    distance = _distance(centroid, mu[members], sigma[members], near_zero)
+    group[members[~_nearest(distance, picks[-1].members)]] = -1
 
 
-def _take_nearest(
-    group: Tensor, free: Tensor, mu: Tensor, sigma: Tensor, left: int, picks: list[_Pick], near_zero: float
-) -> list[_Pick]:
+def _take_nearest(group: Tensor, free: _Free, left: int, picks: list[_Pick], near_zero: float) -> list[_Pick]:
     """Let the ``left`` free weights nearest to a centroid already picked take it; returns the new groups."""
-    free = free.long()
-    mu, sigma = mu[free], sigma[free]
-    codebook = torch.tensor(sorted({pick.centroid for pick in picks}), dtype=torch.float64, device=mu.device)
-    above = torch.searchsorted(codebook, mu.double()).clamp_(max=len(codebook) - 1)
+    codebook = torch.tensor(sorted({pick.centroid for pick in picks}), dtype=torch.float64).to(group.device)
+    above = torch.searchsorted(codebook, free.mu.double()).clamp_(max=len(codebook) - 1)
     below = (above - 1).clamp_(min=0)
-    up, down = (_distance(codebook[side], mu, sigma, near_zero) for side in (above, below))
+    up, down = (_distance(codebook[side], free.mu, free.sigma, near_zero) for side in (above, below))
     nearest, distance = torch.where(up < down, above, below), torch.minimum(up, down)
     near = _nearest(distance, left)
-    free, nearest, distance = free[near], nearest[near], distance[near]
-    used, number, counts = nearest.unique(return_inverse=True, return_counts=True)
-    group[free] = (len(picks) + number).int()
-    reach = torch.zeros_like(codebook[used]).scatter_reduce_(0, number, distance, "amax")
-    new = zip(codebook[used].tolist(), counts.tolist(), reach.tolist(), strict=True)
-    return [_Pick(centroid, count, picks[-1].order, far) for centroid, count, far in new]
+    used, number, counts = nearest[near].unique(return_inverse=True, return_counts=True)
+    group[free.place[near].long()] = (len(picks) + number).int()
+    reach = torch.zeros_like(codebook[used]).scatter_reduce_(0, number, distance[near], "amax")
+    groups = zip(codebook[used].tolist(), counts.tolist(), reach.tolist(), strict=True)
+    return [_Pick(centroid, members, picks[-1].order, far) for centroid, members, far in groups]
 
 
-def _assignment(mu: Tensor, group: Tensor, picks: list[_Pick]) -> Assignment:
+def _assignment(pool: ThreadPoolExecutor, mu: Tensor, group: Tensor, picks: list[_Pick]) -> Assignment:
     centroids = torch.tensor([pick.centroid for pick in picks], dtype=torch.float32, device=mu.device)
-    fixed = group >= 0
-    padded = torch.cat((centroids, centroids.new_zeros(1)))  # so that there is an entry even without a pick
+    padded = torch.cat((centroids, centroids.new_zeros(1)))  # an entry to read even if there was no pick
+    values, fixed = torch.empty_like(mu), torch.empty_like(mu, dtype=torch.bool)
+
+    def write(mu: Tensor, group: Tensor, values: Tensor, fixed: Tensor) -> None:
+        torch.ge(group, 0, out=fixed)
+        torch.where(fixed, padded.index_select(0, group.clamp(min=0)), mu, out=values)
+
+    _each(pool, write, mu, group, values, fixed)
     return Assignment(
-        values=torch.where(fixed, padded.index_select(0, group.clamp(min=0)), mu),
+        values=values,
         fixed=fixed,
         group=group,
         centroids=centroids,
