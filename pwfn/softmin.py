@@ -1,8 +1,8 @@
 """WFN's regulariser: how far the free weights are from the centroids, as one smooth number.
 
 A weight's term depends on nothing but the weight, so it is a curve on the real line, the same for all weights.
-It is tabled as a polynomial on small cells that no kink crosses; a weight then costs one search for its cell
-and one polynomial, value and derivative alike, whatever the number of centroids.
+It is tabled as a polynomial on small cells that no kink crosses. A weight then costs looking up its cell, by the
+first bits of ``1 / |w|``, and one polynomial for value and derivative, whatever the number of centroids.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor
 __all__ = ["Curve", "curve", "penalty"]
 
 TEMPERATURE = 0.05
-NODES = 8  # coefficients of a cell's polynomial
-STEP = 1 / 60  # relative width of a cell; no exponent that matters changes by more than about 1 in it
+NODES = 10  # coefficients of a cell's polynomial
+BIN = 47  # a float64 without its last 47 bits: 32 bins an octave, in which no exponent changes by more than 2
 NEGLIGIBLE = 1.75  # a centroid further away than the nearest by this much has weight exp(-35)
 CHUNK_CPU, CHUNK_GPU = 2**15, 2**22  # weights at a time: on the CPU what a core's cache holds in float64
 TABLE = 2**20  # entries of a distance table, when the curve is made
@@ -27,13 +27,19 @@ class Curve(NamedTuple):
     """A weight's term of the penalty as a function of ``u = 1 / |w|``, a table for either sign of w.
 
     Attributes:
-        edges: float64 ``[E]``; cell k of a sign is ``edges[k - 1] < u <= edges[k]``.
+        edges: float64 ``[E + 1]``, NaN at the end; cell k of a sign is ``edges[k - 1] <= u < edges[k]``.
+        start: int64 ``[bins]``, the cell in which each bin of float64 numbers begins.
+        first_bin: the number of the first of them.
+        depth: most edges inside a bin.
         middle, scale: float64 ``[2 (E + 1)]``; the polynomial's argument is ``(u - middle) * scale``.
         coefficients: float64 ``[2 (E + 1), NODES]``, by rising power; positive weights first.
         at_zero: the term of a weight that is 0.
     """
 
     edges: Tensor
+    start: Tensor
+    first_bin: int
+    depth: int
     middle: Tensor
     scale: Tensor
     coefficients: Tensor
@@ -89,8 +95,14 @@ def curve(centroids: Tensor, *, zero_distance: float = 2**-7) -> Curve:
         coefficients.append(torch.cat(terms).view(-1, NODES) @ fit)
         coefficients.append(_tail(last, sign * values, zero_distance))
     at_zero = torch.where((values == 0) & (zero_distance > 0), 0.0, torch.ones_like(values))
+    first, final = _bin(edges[[0, -1]]).tolist()
+    bins = _lower_end(torch.arange(first - 1, final + 2, device=edges.device))
+    start = torch.searchsorted(edges, bins, right=True)
     return Curve(
-        edges=edges,
+        edges=torch.cat((edges, torch.full_like(last, math.nan))),
+        start=start,
+        first_bin=first - 1,
+        depth=int(start.diff().max()) - 1,
         middle=torch.cat((middle, last)).repeat(2),
         scale=torch.cat((1 / half, torch.ones_like(last))).repeat(2),
         coefficients=torch.cat(coefficients),
@@ -122,8 +134,10 @@ class _Penalty(torch.autograd.Function):
 def _evaluate(w: Tensor, table: Curve) -> tuple[Tensor, Tensor]:
     """Term and derivative of each weight."""
     u = w.abs().reciprocal_()
-    cell = torch.bucketize(u, table.edges)
-    cell += (w < 0) * (len(table.edges) + 1)
+    cell = table.start.index_select(0, (_bin(u) - table.first_bin).clamp_(0, len(table.start) - 1))
+    for _ in range(table.depth):
+        cell += table.edges.index_select(0, cell) <= u
+    cell += (w < 0) * len(table.edges)
     scale = table.scale.index_select(0, cell)
     t = (u - table.middle.index_select(0, cell)).mul_(scale)
     columns = table.coefficients.T.contiguous().flip(0)
@@ -150,25 +164,31 @@ def _softmin(away: Tensor) -> Tensor:
 def _edges(values: Tensor, zero_distance: float) -> Tensor:
     """Ends of the cells in ``u``: every kink, and between the kinks small enough steps."""
     sizes = values.abs().unique()
-    kinks = 1 / sizes[sizes > 0]
     has_zero, sizes = bool(sizes[0] == 0), sizes[sizes > 0]
-    if has_zero:  # the distance to the centroid 0 jumps there
-        kinks = torch.cat((kinks, kinks.new_tensor([1 / zero_distance if zero_distance > 0 else 1.0])))
-    if len(sizes) == 0:
-        return kinks
+    kinks = 1 / sizes
+    if has_zero:  # the distance to the centroid 0 jumps below the zero distance
+        jump = kinks.new_tensor([1 / zero_distance if zero_distance > 0 else 1.0])
+        kinks = torch.cat((kinks, jump.nextafter(2 * jump)))
     # Beyond the last edge the nearest centroid is alone: 0, at most 1 away, or the one or two smallest.
-    gap = sizes[0] if has_zero or len(sizes) == 1 else sizes[1] - sizes[0]
-    last = max(float((2 + NEGLIGIBLE) / gap), float(kinks.max()))
-    first = float(1 / sizes[-1])  # below, exponents change with u / first; above, by the logarithm
-    even = torch.arange(1, 2 / TEMPERATURE, dtype=torch.float64) * (first * TEMPERATURE / 2)
-    steps = math.ceil(math.log(last / first) / math.log1p(STEP))
-    growing = first * (1 + STEP) ** torch.arange(steps, dtype=torch.float64)
-    return torch.cat((kinks, torch.cat((even, growing)).to(kinks), kinks.new_tensor([last]))).unique()
+    gap = sizes[:1] if has_zero or len(sizes) == 1 else sizes[1:2] - sizes[:1]
+    first = kinks.min() / 32  # before it exponents hardly change
+    last = torch.cat((kinks, (2 + NEGLIGIBLE) / gap)).max()
+    lowest, highest = _bin(torch.stack((first, last))).tolist()
+    return torch.cat((kinks, _lower_end(torch.arange(lowest, highest + 2, device=kinks.device)))).unique()
+
+
+def _bin(u: Tensor) -> Tensor:
+    """Sign, exponent and first digits of float64 numbers, as a number that rises with them."""
+    return u.view(torch.int64) >> BIN
+
+
+def _lower_end(bins: Tensor) -> Tensor:
+    return (bins << BIN).view(torch.float64)
 
 
 def _tail(last: Tensor, values: Tensor, zero_distance: float) -> Tensor:
     """Beyond the last edge: the nearest centroid's distance, which is linear in u."""
-    beyond = last * (1 + STEP)
+    beyond = last * 1.5
     away = _distance(beyond, values, zero_distance)[0]
     nearest = away.argmin()
     line = last.new_zeros(1, NODES)
