@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import pickle  # for the error that torch's safe loader raises
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-__all__ = ["create_timm", "load_weights", "read_weights"]
+__all__ = ["create_timm", "load_weights", "read_weights", "require_logits"]
 
 
 def create_timm(name: str, *, pretrained: bool = False, **kwargs: Any) -> nn.Module:
@@ -83,3 +83,28 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
             f"{path} does not fit the network ({'; '.join(problems[:4])}{more}): change model.checkpoint or model.name"
         )
     model.load_state_dict(weights)
+
+
+@torch.no_grad()
+def require_logits(model: nn.Module, input_size: Sequence[int], num_classes: int) -> None:
+    """Let a network see one blank image, and check the shape of what comes out.
+
+    Raises:
+        ValueError: if it cannot take images of ``input_size`` (C, H, W) or does not give ``num_classes`` logits.
+    """
+    training = model.training
+    try:
+        logits = model.eval()(torch.zeros(1, *input_size))
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"the network takes no images of {tuple(input_size)} ({error}): "
+            "change model.kwargs or dataset.data_config.input_size"
+        ) from error
+    finally:
+        model.train(training)
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != (1, num_classes):
+        raise ValueError(
+            f"the network gives {shape} where logits of (1, {num_classes}) are needed: "
+            "change dataset.num_classes or model.kwargs"
+        )

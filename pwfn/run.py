@@ -35,7 +35,7 @@ from pwfn.fixing import Fixing, WeightFixing, flat_weights
 from pwfn.gaussian import to_deterministic, to_gaussian
 from pwfn.learning import GaussianLearning
 from pwfn.loading import DataModule
-from pwfn.network import create_timm, load_weights
+from pwfn.network import create_timm, load_weights, require_logits
 
 __all__ = ["Experiment", "config_hash", "execute", "prepare"]
 
@@ -75,12 +75,15 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
         raise ValueError(f"{folder} holds a run with another configuration: choose another hydra.run.dir, or delete it")
     rounds = instantiate(cfg.fixing.rounds)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    model = _network(cfg)
+    images = instantiate(cfg.dataset.source)()
+    num_classes = cfg.dataset.num_classes or images[0].num_classes
+    model = _network(cfg, num_classes)
     config = {
         **timm.data.resolve_model_data_config(model),
         **_plain(cfg.dataset.get("data_config") or OmegaConf.create()),
     }
-    data = _data(cfg, config)
+    require_logits(model, config["input_size"], num_classes)
+    data = _data(cfg, images, num_classes, config)
     one_batch = min(1.0, 1.001 / len(data.train_dataloader()))  # Lightning rounds a share of the batches down
     rounds = replace(
         rounds,
@@ -151,10 +154,12 @@ def _rounds(experiment: Experiment) -> dict[str, Any]:
     trainer = _trainer(cfg, folder, fixing, experiment.learning, logger)
     model.to(trainer.strategy.root_device)
     baseline_acc = measure(model, data.test_dataloader())
+    baseline_val = measure(model, data.val_dataloader())
     prior = instantiate(cfg.prior) if cfg.method.gaussian else None
     to_gaussian(model, prior=prior, scope=instantiate(cfg.scope))
     before = sharing(flat_weights(model).mu)
-    classifier = Classifier(model, instantiate(cfg.optimizer), data.num_classes)
+    mixup = _mixup(cfg, data.num_classes)
+    classifier = Classifier(model, instantiate(cfg.optimizer), data.num_classes, mixup=mixup)
     fixing.evaluate = lambda net: measure(net, data.val_dataloader())
     fixing.listener = partial(_record, fixing=fixing, folder=folder)
     L.seed_everything(cfg.seed, workers=True, verbose=False)  # the same whether the baseline was trained or read
@@ -176,6 +181,7 @@ def _rounds(experiment: Experiment) -> dict[str, Any]:
         "params_in_scope": final.mu.numel(),
         "baseline_acc1": baseline_acc["acc1"],
         "baseline_acc5": baseline_acc["acc5"],
+        "baseline_val_acc1": baseline_val["acc1"],
         "baseline_unique": before["unique"],
         "baseline_entropy": before["entropy"],
         **test,
@@ -220,12 +226,12 @@ def _start_from_baseline(experiment: Experiment) -> None:
     )
 
 
-def _network(cfg: DictConfig) -> nn.Module:
+def _network(cfg: DictConfig, num_classes: int) -> nn.Module:
     """The network of ``cfg.model``, with the weights that it names."""
     settings = cfg.model
-    kwargs = {"num_classes": cfg.dataset.num_classes, **_plain(settings.kwargs)}
+    kwargs = {"num_classes": num_classes, **_plain(settings.kwargs)}
     if settings._target_ == "timm.create_model":
-        channels = cfg.dataset.data_config.input_size[0] if cfg.dataset.get("data_config") else 3
+        channels = cfg.dataset.data_config.get("input_size", [3])[0]
         pretrained = settings.pretrained and not settings.checkpoint
         model = create_timm(settings.name, pretrained=pretrained, **{"in_chans": channels, **kwargs})
     else:
@@ -239,18 +245,26 @@ def _network(cfg: DictConfig) -> nn.Module:
     return model
 
 
-def _data(cfg: DictConfig, data_config: dict[str, Any]) -> DataModule:
+def _data(cfg: DictConfig, images: Any, num_classes: int, data_config: dict[str, Any]) -> DataModule:
     settings = cfg.dataset
-    own = ("batch_size", "eval_batch_size", "workers", "val_fraction", "limit")
+    own = ("batch_size", "eval_batch_size", "workers", "val_fraction", "limit", "randomise")
     return DataModule(
-        instantiate(settings.source),
-        settings.num_classes,
+        images,
+        num_classes,
         data_config,
         seed=cfg.seed,
         augmentation=_plain(settings.augmentation),
         train_transform=instantiate(settings.train_transform),
         **{name: settings[name] for name in own},
     )
+
+
+def _mixup(cfg: DictConfig, num_classes: int) -> Any:
+    """timm's Mixup and CutMix for training batches, where ``dataset.mixup`` gives one of them an alpha."""
+    settings = cfg.dataset.get("mixup")
+    if settings is None or not (settings.mixup_alpha or settings.cutmix_alpha):
+        return None
+    return instantiate(settings, num_classes=num_classes)
 
 
 def _trainer(cfg: DictConfig, folder: Path, fixing: WeightFixing, learning: L.Callback, logger: Any) -> L.Trainer:

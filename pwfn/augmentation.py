@@ -1,0 +1,37 @@
+"""What a training image goes through: timm's transforms, or a crop from a padded image for small pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import timm.data
+from timm.data.transforms import str_to_pil_interp
+from torch import Tensor
+from torchvision import transforms
+
+__all__ = ["Transform", "training_transform"]
+
+Transform = Callable[[Any], Tensor]
+
+
+def training_transform(data_config: dict[str, Any], *, padding: float | None = None, **settings: Any) -> Transform:
+    """The training transform of a network's input: PIL image to normalised ``[C, H, W]``.
+
+    Args:
+        data_config: as of ``timm.data.resolve_model_data_config``.
+        padding: crop at random from the resized image with this share of its size padded on each side, as is
+            customary on CIFAR (1/8); None for timm's random resized crop.
+        settings: other arguments of ``timm.data.create_transform``: ``scale``, ``ratio``, ``hflip``,
+            ``color_jitter``, ``auto_augment`` (RandAugment, AugMix), ``re_prob``, ...
+    """
+    parts = timm.data.create_transform(**data_config, **settings, is_training=True, separate=True)
+    if padding is not None:
+        height, width = data_config["input_size"][-2:]
+        crop = [
+            transforms.Resize((height, width), str_to_pil_interp(data_config["interpolation"])),
+            transforms.RandomCrop((height, width), (round(padding * width), round(padding * height))),
+            transforms.RandomHorizontalFlip(settings.get("hflip", 0.5)),
+        ]
+        parts = (transforms.Compose(crop), *parts[1:])
+    return transforms.Compose([*parts])
