@@ -1,19 +1,30 @@
-"""Accuracy of a network with its weights at their means."""
+"""How good a network is: accuracy, calibration, ensembles of weight draws, accuracy under weight noise.
+
+Everything streams: figures are added up batch by batch, and no table of all predictions is ever held.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-__all__ = ["accuracy"]
+__all__ = ["BINS", "Reliability", "Score", "accuracy", "ensemble", "noise_curve", "perturbed", "quality"]
+
+Loader = Iterable[tuple[Tensor, Tensor]]
+
+BINS = 20
+"""Bins of the calibration error."""
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], num_classes: int) -> dict[str, float]:
+def accuracy(model: nn.Module, loader: Loader, num_classes: int) -> dict[str, float]:
     """Top-1 and top-5 accuracy and mean cross-entropy of a network in evaluation mode.
 
     Under data-parallel training every rank passes its own share of the data and gets the figures of all.
@@ -27,20 +38,218 @@ def accuracy(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], num_clas
         ``acc1`` and ``acc5`` in percent, ``loss`` in nats.
     """
     device = next(model.parameters()).device
-    score = MetricCollection(
-        {
-            "acc1": MulticlassAccuracy(num_classes, average="micro"),
-            "acc5": MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes)),
-        }
-    ).to(device)
-    loss = MeanMetric().to(device)
+    score, loss = _accuracies(num_classes).to(device), MeanMetric().to(device)
     training = model.training
     model.eval()
-    for images, targets in loader:
-        logits = model(images.to(device, non_blocking=True)).float()
-        targets = targets.to(device, non_blocking=True)
+    for images, targets in _batches(loader, device):
+        logits = model(images).float()
         score.update(logits, targets)
         loss.update(nn.functional.cross_entropy(logits, targets), len(targets))
     model.train(training)
     result = {name: 100 * float(value) for name, value in score.compute().items()}
     return {**result, "loss": float(loss.compute())}
+
+
+@torch.no_grad()
+def quality(model: nn.Module, loader: Loader, num_classes: int) -> dict[str, Any]:
+    """All figures of a network in evaluation mode, see :meth:`Score.compute`."""
+    device = next(model.parameters()).device
+    score = Score(num_classes).to(device)
+    model.eval()
+    for images, targets in _batches(loader, device):
+        score.update(model(images).float().log_softmax(1), targets)
+    return score.compute()
+
+
+@torch.no_grad()
+def ensemble(
+    model: nn.Module,
+    sigma: Mapping[str, Tensor],
+    loader: Loader,
+    num_classes: int,
+    draws: Sequence[int] = (1, 5, 10, 20),
+    *,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Average the softmax over draws ``mu + sigma * eps`` of the weights; labels take no part in it.
+
+    The network stays in evaluation mode (norm layers use their running statistics). A draw is the same network
+    for every image, and the first draws of a large ensemble are those of a small one.
+
+    Args:
+        model: a plain network, its weights being mu; they are the same to the bit afterwards.
+        sigma: by parameter name.
+        loader: batches of images and class indices, read once.
+        num_classes: width of the logits.
+        draws: sizes of the ensembles to score.
+        seed: of the draws; figures repeat on the same kind of device.
+
+    Returns:
+        One entry per size, ascending: ``draws``, and the figures of :meth:`Score.compute`.
+    """
+    device = next(model.parameters()).device
+    scores = {size: Score(num_classes).to(device) for size in sorted(set(draws))}
+    model.eval()
+    with perturbed(model, sigma) as draw:
+        for images, targets in _batches(loader, device):
+            total: Tensor | None = None
+            for size in range(1, max(scores, default=0) + 1):
+                draw(_seed(seed, size), 1.0)
+                log_p = model(images).float().log_softmax(1)
+                total = log_p if total is None else torch.logaddexp(total, log_p)
+                if size in scores:
+                    scores[size].update(total - math.log(size), targets)
+    return [{"draws": size, **score.compute()} for size, score in scores.items()]
+
+
+@torch.no_grad()
+def noise_curve(
+    model: nn.Module,
+    names: Iterable[str],
+    loader: Loader,
+    num_classes: int,
+    scales: Sequence[float] = (0.02, 0.05, 0.1, 0.2),
+    *,
+    draws: int = 3,
+    seed: int = 0,
+) -> list[dict[str, float]]:
+    """Top-1 accuracy with Gaussian noise on the weights.
+
+    The noise on a weight has the standard deviation ``scale * rms(its tensor)``: relative to the tensor and not
+    to the weight, since a network of many zeros would otherwise be spared most of it. All scales see the same
+    draws.
+
+    Args:
+        model: a plain network; its weights are the same to the bit afterwards.
+        names: the parameters that get noise.
+        loader: batches of images and class indices, read once.
+        num_classes: width of the logits.
+        scales: of the noise.
+        draws: networks drawn per scale.
+        seed: of the draws; figures repeat on the same kind of device.
+
+    Returns:
+        One entry per scale, ascending: ``scale``, ``acc1`` (mean over the draws, percent) and ``acc1_std``
+        (their sample standard deviation, 0 for one draw).
+    """
+    device = next(model.parameters()).device
+    rms = {name: model.get_parameter(name).square().mean().sqrt() for name in names}
+    order = sorted(set(scales))
+    scores = [[MulticlassAccuracy(num_classes, average="micro").to(device) for _ in range(draws)] for _ in order]
+    model.eval()
+    with perturbed(model, rms) as draw:
+        for images, targets in _batches(loader, device):
+            for scale, row in zip(order, scores, strict=True):
+                for i, score in enumerate(row):
+                    draw(_seed(seed, i), scale)
+                    score.update(model(images).float(), targets)
+    curve = []
+    for scale, row in zip(order, scores, strict=True):
+        found = 100 * torch.stack([score.compute() for score in row]).double()
+        spread = float(found.std()) if draws > 1 else 0.0
+        curve.append({"scale": float(scale), "acc1": float(found.mean()), "acc1_std": spread})
+    return curve
+
+
+@contextmanager
+def perturbed(model: nn.Module, sigma: Mapping[str, Tensor]) -> Iterator[Callable[[int, float], None]]:
+    """Weights that can be drawn anew, and are back to the bit on leaving.
+
+    Args:
+        model: a plain network, its weights being mu.
+        sigma: by parameter name, of the parameter's shape or a scalar.
+
+    Yields:
+        ``draw(seed, scale)``: sets each named parameter to ``mu + scale * sigma * eps``.
+    """
+    parameters = [model.get_parameter(name) for name in sigma]
+    mus = [p.detach().clone() for p in parameters]
+    sigmas = [s.to(mu).expand_as(mu) for s, mu in zip(sigma.values(), mus, strict=True)]
+
+    def draw(seed: int, scale: float) -> None:
+        if not mus:
+            return
+        generator = torch.Generator(mus[0].device).manual_seed(seed)
+        for p, mu, s in zip(parameters, mus, sigmas, strict=True):
+            eps = torch.randn(mu.shape, generator=generator, device=mu.device, dtype=mu.dtype)
+            p.data.copy_(torch.addcmul(mu, s, eps, value=scale))
+
+    try:
+        yield draw
+    finally:
+        for p, mu in zip(parameters, mus, strict=True):
+            p.data.copy_(mu)
+
+
+class Reliability(Metric):
+    """Predictions binned by their confidence, in bins of equal width; a confidence of 1 is in the last one.
+
+    (torchmetrics' calibration error keeps a bin more for the confidence 1, and does not show its bins.)
+    """
+
+    totals: Tensor
+
+    def __init__(self, bins: int = BINS) -> None:
+        super().__init__()
+        self.add_state("totals", torch.zeros(bins, 3, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, p: Tensor, targets: Tensor) -> None:
+        """Add probabilities ``[B, K]`` and class indices ``[B]``."""
+        confidence, prediction = p.double().max(1)
+        bins = len(self.totals)
+        entry = torch.stack((torch.ones_like(confidence), confidence, (prediction == targets).double()), 1)
+        self.totals.index_add_(0, (confidence * bins).long().clamp(max=bins - 1), entry)
+
+    def compute(self) -> Tensor:
+        """Images, mean confidence and accuracy (0 to 1) of each bin, float64 ``[bins, 3]``; 0 in empty bins."""
+        count = self.totals[:, :1]
+        return torch.cat((count, self.totals[:, 1:] / count.clamp(min=1)), 1)
+
+
+class Score(nn.Module):
+    """Accuracy and calibration of a stream of predictions."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.accuracies = _accuracies(num_classes)
+        self.means = MetricCollection({"nll": MeanMetric(), "brier": MeanMetric()}, compute_groups=False)
+        self.reliability = Reliability()
+
+    def update(self, log_p: Tensor, targets: Tensor) -> None:
+        """Add log-probabilities ``[B, K]`` and class indices ``[B]``."""
+        p = log_p.exp()
+        chosen = log_p.gather(1, targets[:, None]).squeeze(1)
+        self.accuracies.update(log_p, targets)
+        self.means["nll"].update(-chosen)
+        self.means["brier"].update(p.square().sum(1) - 2 * chosen.exp() + 1)
+        self.reliability.update(p, targets)
+
+    def compute(self) -> dict[str, Any]:
+        """``acc1``, ``acc5`` (percent), ``nll`` (nats), ``brier`` (sum over the classes, 0 to 2), ``ece`` (0 to
+        1), and ``reliability``: ``count``, ``confidence``, ``accuracy`` (0 to 1) of each bin."""
+        table = self.reliability.compute()
+        count, confidence, correct = table.T
+        ece = float((count * (confidence - correct).abs()).sum() / count.sum().clamp(min=1))
+        rows = [dict(zip(("count", "confidence", "accuracy"), row, strict=True)) for row in table.tolist()]
+        accuracies = {name: 100 * float(value) for name, value in self.accuracies.compute().items()}
+        means = {name: float(value) for name, value in self.means.compute().items()}
+        return {**accuracies, **means, "ece": ece, "reliability": rows}
+
+
+def _accuracies(num_classes: int) -> MetricCollection:
+    return MetricCollection(
+        {
+            "acc1": MulticlassAccuracy(num_classes, average="micro"),
+            "acc5": MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes)),
+        }
+    )
+
+
+def _batches(loader: Loader, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    for images, targets in loader:
+        yield images.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+
+
+def _seed(seed: int, index: int) -> int:
+    """Seeds of neighbouring runs must not share draws."""
+    return seed * 1_000_003 + index
