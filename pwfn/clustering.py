@@ -93,7 +93,7 @@ def assign(
     group = torch.full_like(mu, -1, dtype=torch.int32)
     free = _Free(torch.arange(mu.numel(), dtype=torch.int32, device=mu.device), mu, sigma)
     picks: list[_Pick] = []
-    with ThreadPoolExecutor(1 if mu.is_cuda else torch.get_num_threads()) as pool:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for order, reach in _schedule(float(delta), growth, max_order):
             known = {pick.centroid for pick in picks}
             if left <= 0 or len(known) == max_unique:
@@ -109,7 +109,7 @@ def assign(
                 left -= sum(members for _, members in chosen)
         if left < 0:
             picks[-1] = picks[-1]._replace(members=picks[-1].members + left)
-            _drop_farthest(group, mu, sigma, picks, near_zero)
+            _drop_farthest(pool, group, mu, sigma, picks, near_zero)
         if left > 0:
             picks += _take_nearest(group, free, left, picks, near_zero)
         return _assignment(pool, mu, group, picks)
@@ -161,9 +161,10 @@ def _schedule(reach: float, growth: float, max_order: int) -> Iterator[tuple[int
 
 
 def _each(pool: ThreadPoolExecutor, work: Callable[..., T], *vectors: Tensor) -> list[T]:
-    """Apply ``work`` to corresponding chunks of vectors of one length, in parallel."""
-    size = CHUNK_GPU if vectors[0].is_cuda else CHUNK_CPU
-    return list(pool.map(work, *(vector.split(size) for vector in vectors)))
+    """Apply ``work`` to corresponding chunks of vectors of one length; on a CPU, one thread to a chunk."""
+    if vectors[0].is_cuda:
+        return list(map(work, *(vector.split(CHUNK_GPU) for vector in vectors)))
+    return list(pool.map(work, *(vector.split(CHUNK_CPU) for vector in vectors)))
 
 
 def _intervals(
@@ -277,19 +278,22 @@ def _distance(centroid: Tensor, mu: Tensor, sigma: Tensor, near_zero: float) -> 
 
 def _nearest(distance: Tensor, count: int) -> Tensor:
     """Mask of the ``count`` smallest distances, the first ones on a tie."""
-    bound = distance.kthvalue(count).values
+    # On a GPU kthvalue is refused wherever deterministic algorithms are asked for.
+    bound = distance.msort()[count - 1] if distance.is_cuda else distance.kthvalue(count).values
     near = distance < bound
     ties = (distance == bound).nonzero().squeeze(1)
     near[ties[: count - int(near.sum())]] = True
     return near
 
 
-def _drop_farthest(group: Tensor, mu: Tensor, sigma: Tensor, picks: list[_Pick], near_zero: float) -> None:
+def _drop_farthest(
+    pool: ThreadPoolExecutor, group: Tensor, mu: Tensor, sigma: Tensor, picks: list[_Pick], near_zero: float
+) -> None:
     """Free all but the nearest of the last group's members."""
     members = (group == len(picks) - 1).nonzero().squeeze(1)
     centroid = torch.tensor(picks[-1].centroid, dtype=torch.float64, device=mu.device)
-    distance = _distance(centroid, mu[members], sigma[members], near_zero)
-    group[members[~_nearest(distance, picks[-1].members)]] = -1
+    parts = _each(pool, lambda at: _distance(centroid, mu[at], sigma[at], near_zero), members)
+    group[members[~_nearest(torch.cat(parts), picks[-1].members)]] = -1
 
 
 def _take_nearest(group: Tensor, free: _Free, left: int, picks: list[_Pick], near_zero: float) -> list[_Pick]:
