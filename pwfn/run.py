@@ -5,8 +5,6 @@ The order of things: prepare (everything that bad input can break), baseline, ro
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 import time
 from collections.abc import Mapping
@@ -24,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
 from torch import nn
 
-from pwfn import baseline, tracking
+from pwfn import baseline, provenance, tracking
 from pwfn.checkpoints import AtomicCheckpoints, checkpointing, last_checkpoint
 from pwfn.classifier import Classifier
 from pwfn.compression import sharing
@@ -35,21 +33,12 @@ from pwfn.fixing import Fixing, WeightFixing, flat_weights
 from pwfn.gaussian import to_deterministic, to_gaussian
 from pwfn.learning import GaussianLearning
 from pwfn.loading import DataModule
+from pwfn.naming import config_hash, content_hash, plain
 from pwfn.network import create_timm, load_weights, require_logits
 
 __all__ = ["Experiment", "config_hash", "execute", "prepare"]
 
 PACKAGES = ("pwfn", "torch", "timm", "lightning", "hydra-core", "wandb")
-
-COSMETIC = (
-    "logger",
-    "checkpoint",
-    "name",
-    "baseline.folder",
-    "dataset.workers",
-    "trainer.enable_progress_bar",
-)
-"""Settings that do not change a run's result; they are no part of its hash."""
 
 
 @dataclass
@@ -80,7 +69,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
     model = _network(cfg, num_classes)
     config = {
         **timm.data.resolve_model_data_config(model),
-        **_plain(cfg.dataset.get("data_config") or OmegaConf.create()),
+        **plain(cfg.dataset.get("data_config") or OmegaConf.create()),
     }
     require_logits(model, config["input_size"], num_classes)
     data = _data(cfg, images, num_classes, config)
@@ -126,6 +115,7 @@ def execute(experiment: Experiment) -> dict[str, Any]:
     facts = {"config_hash": config_hash(cfg), "seed": cfg.seed, "versions": _versions()}
     facts |= {"method": cfg.method.name, "model": cfg.model.name, "dataset": cfg.dataset.name}
     write_json(folder / "summary.json", {"status": "running", **facts})
+    provenance.record(folder)
     try:
         summary = {"status": "finished", **facts, **_rounds(experiment)}
     except Exception as error:
@@ -150,7 +140,7 @@ def _rounds(experiment: Experiment) -> dict[str, Any]:
     )
     _start_from_baseline(experiment)
     measure = partial(accuracy, num_classes=data.num_classes)
-    logger = instantiate(cfg.logger)(folder, _plain(cfg), name=cfg.name, job_type=cfg.method.name)
+    logger = instantiate(cfg.logger)(folder, plain(cfg), name=cfg.name, job_type=cfg.method.name)
     trainer = _trainer(cfg, folder, fixing, experiment.learning, logger)
     model.to(trainer.strategy.root_device)
     baseline_acc = measure(model, data.test_dataloader())
@@ -207,13 +197,13 @@ def _start_from_baseline(experiment: Experiment) -> None:
     if cfg.model.checkpoint or cfg.model.pretrained:
         return
     recipe = {
-        "model": _plain(cfg.model),
-        "dataset": {k: v for k, v in _plain(cfg.dataset).items() if k != "workers"},
-        "baseline": {k: v for k, v in _plain(cfg.baseline).items() if k != "folder"},
+        "model": plain(cfg.model),
+        "dataset": {k: v for k, v in plain(cfg.dataset).items() if k != "workers"},
+        "baseline": {k: v for k, v in plain(cfg.baseline).items() if k != "folder"},
         "seed": cfg.seed,
         "precision": cfg.trainer.precision,
     }
-    name = f"{cfg.model.name}-{cfg.dataset.name}-{_hash(recipe)}".replace("/", "_")
+    name = f"{cfg.model.name}-{cfg.dataset.name}-{content_hash(recipe)}".replace("/", "_")
     baseline.train_once(
         model,
         experiment.data,
@@ -229,7 +219,7 @@ def _start_from_baseline(experiment: Experiment) -> None:
 def _network(cfg: DictConfig, num_classes: int) -> nn.Module:
     """The network of ``cfg.model``, with the weights that it names."""
     settings = cfg.model
-    kwargs = {"num_classes": num_classes, **_plain(settings.kwargs)}
+    kwargs = {"num_classes": num_classes, **plain(settings.kwargs)}
     if settings._target_ == "timm.create_model":
         channels = cfg.dataset.data_config.get("input_size", [3])[0]
         pretrained = settings.pretrained and not settings.checkpoint
@@ -253,7 +243,7 @@ def _data(cfg: DictConfig, images: Any, num_classes: int, data_config: dict[str,
         num_classes,
         data_config,
         seed=cfg.seed,
-        augmentation=_plain(settings.augmentation),
+        augmentation=plain(settings.augmentation),
         train_transform=instantiate(settings.train_transform),
         **{name: settings[name] for name in own},
     )
@@ -280,29 +270,8 @@ def _trainer(cfg: DictConfig, folder: Path, fixing: WeightFixing, learning: L.Ca
 
 
 def _trainer_settings(cfg: DictConfig) -> dict[str, Any]:
-    settings = {name: value for name, value in _plain(cfg.trainer).items() if name != "compile"}
+    settings = {name: value for name, value in plain(cfg.trainer).items() if name != "compile"}
     return {**settings, "default_root_dir": None, "use_distributed_sampler": False, "num_sanity_val_steps": 0}
-
-
-def config_hash(cfg: DictConfig) -> str:
-    """Twelve hex digits that name a resolved configuration, cosmetic settings left out."""
-    content = OmegaConf.create(_plain(cfg))
-    for key in COSMETIC:
-        parent, _, name = key.rpartition(".")
-        node = OmegaConf.select(content, parent) if parent else content
-        if node is not None and name in node:
-            del node[name]
-    return _hash(OmegaConf.to_container(content))
-
-
-def _hash(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _plain(cfg: DictConfig) -> dict[str, Any]:
-    content = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
 
 
 def _versions() -> Mapping[str, str]:

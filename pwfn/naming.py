@@ -1,0 +1,101 @@
+"""Names that follow from a configuration: its hash, and the folders of runs and sweeps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+__all__ = ["COSMETIC", "config_hash", "content_hash", "plain", "run_name", "sweep_name"]
+
+COSMETIC = (
+    "logger",
+    "checkpoint",
+    "name",
+    "baseline.folder",
+    "dataset.workers",
+    "trainer.enable_progress_bar",
+)
+"""Settings that do not change a run's result; they are no part of its hash."""
+
+LONGEST = 80
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """A configuration as dictionaries and lists, interpolations resolved, Hydra's own part left out."""
+    if "hydra" in cfg:
+        cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    content = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def config_hash(cfg: DictConfig) -> str:
+    """Twelve hex digits that name a resolved configuration, cosmetic settings left out."""
+    content = plain(cfg)
+    for key in COSMETIC:
+        *parents, name = key.split(".")
+        node: Any = content
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.pop(name, None)
+    return content_hash(content)
+
+
+def content_hash(content: Any) -> str:
+    """Twelve hex digits that name a value that JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def run_name(cfg: DictConfig) -> str:
+    """Folder of a run in its sweep: what was asked for, readable, and the configuration's hash.
+
+    At most 80 letters, digits, ``.``, ``-`` and ``_``; the same whenever the same configuration is run.
+
+    Args:
+        cfg: the composed configuration with Hydra's part.
+    """
+    words = [f"{key.rpartition('.')[2]}-{value}" for key, value in map(_split, _task(cfg))]
+    return _slug(words, config_hash(cfg))
+
+
+def sweep_name(cfg: DictConfig) -> str:
+    """Folder of a sweep: the name of its file, or for one typed by hand the swept keys and a hash of all.
+
+    Args:
+        cfg: the composed configuration of the sweep, with Hydra's part, before it is taken apart into runs.
+    """
+    chosen = cfg.hydra.runtime.choices.get("sweeps")
+    if chosen not in (None, "null"):
+        return str(chosen).replace("/", "-")
+    asked = _task(cfg)
+    values = {key.rpartition(".")[2]: re.sub(r"\[.*?\]|{.*?}", "", value) for key, value in map(_split, asked)}
+    swept = [key for key, value in values.items() if re.search(r"[,(]", value)]
+    return _slug(swept, content_hash(sorted(asked)))
+
+
+def _task(cfg: DictConfig) -> list[str]:
+    """The overrides that a run was asked for, without those that do not change its result."""
+    overrides = [str(override).lstrip("+~") for override in cfg.hydra.overrides.task]
+    return [o for o in overrides if not any(_sets(o, key) for key in ("sweeps", *COSMETIC))]
+
+
+def _split(override: str) -> tuple[str, str]:
+    key, _, value = override.partition("=")
+    return key, value
+
+
+def _sets(override: str, key: str) -> bool:
+    return override.startswith((f"{key}=", f"{key}.", f"{key}@"))
+
+
+def _slug(words: Iterable[str], digits: str) -> str:
+    """Words joined by ``_`` with all but letters, digits and dots replaced, cut to leave room for ``digits``."""
+    clean = [re.sub(r"[^A-Za-z0-9.]+", "-", word).strip("-.") for word in words]
+    text = "_".join(word for word in clean if word)[: LONGEST - len(digits) - 1].rstrip("-_.")
+    return f"{text}_{digits}" if text else digits
