@@ -107,7 +107,7 @@ def fix(
         values = assignment.values[part].view_as(mu)
         mu.copy_(values)
         weight.centroid.copy_(values)
-        weight.fixed.copy_(assignment.fixed[part].view_as(mu))
+        weight.free.copy_(~assignment.fixed[part].view_as(mu))
         if weight.sigma is not None and weight.joined is not None:
             weight.sigma.copy_(sigma[part].view_as(mu))
             weight.joined.copy_(weight.sigma)

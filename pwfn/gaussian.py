@@ -25,12 +25,13 @@ Prior = Callable[[Tensor], Tensor]
 class GaussianWeight(nn.Module):
     """Parametrization of one parameter tensor by its mean mu (the original parameter) and its sigma.
 
-    Fixedness lives in the forward: where ``fixed`` is true the mean is ``centroid`` and sigma is ``joined``,
-    both constants, so that no momentum and no weight decay on the hidden values is ever seen.
+    Fixedness lives in the forward: where ``free`` is 0 the mean is ``centroid`` and sigma is ``joined``, both
+    constants, so that no momentum and no weight decay on the hidden values is ever seen.
 
     Attributes:
         sigma: parameter of the shape of mu, or None for weights without noise (WFN, plain rounding).
-        fixed: bool buffer, true where the weight is fixed.
+        free: buffer of the dtype of mu, 1 where the weight learns and 0 where it is fixed. It is a number and no
+            bool because interpolation with it runs at the speed of memory, selection by bool far below.
         centroid: buffer, the value of each fixed weight.
         joined: buffer, the sigma of each fixed weight (None without sigma).
         eps: this step's standard normal draw, set by :func:`draw`.
@@ -39,29 +40,34 @@ class GaussianWeight(nn.Module):
     """
 
     sigma: nn.Parameter | None
-    fixed: Tensor
+    free: Tensor
     centroid: Tensor
     joined: Tensor | None
 
     def __init__(self, mu: Tensor, sigma: Tensor | None) -> None:
         super().__init__()
         self.sigma = None if sigma is None else nn.Parameter(sigma.detach().clone())
-        self.register_buffer("fixed", torch.zeros_like(mu, dtype=torch.bool))
+        self.register_buffer("free", torch.ones_like(mu))
         self.register_buffer("centroid", mu.detach().clone())
         self.register_buffer("joined", None if sigma is None else sigma.detach().clone())
         self.eps: Tensor | None = None
         self.noisy = True
         self.retrain_sigma = False
 
+    @property
+    def fixed(self) -> Tensor:
+        """bool, true where the weight is fixed."""
+        return self.free == 0
+
     def mean(self, mu: Tensor) -> Tensor:
         """The mean in force: the centroid of a fixed weight, mu of a free one."""
-        return torch.where(self.fixed, self.centroid, mu)
+        return torch.lerp(self.centroid, mu, self.free)  # exact: the ends of lerp are its arguments
 
     def deviation(self) -> Tensor | None:
         """The sigma in force, at least 2**-30; None without sigma."""
         if self.sigma is None or self.joined is None or self.retrain_sigma:
             return self.sigma
-        return torch.where(self.fixed, self.joined, self.sigma)
+        return torch.lerp(self.joined, self.sigma, self.free)
 
     def forward(self, mu: Tensor) -> Tensor:
         """One draw of the weight in training, its mean in evaluation. Shape and dtype of ``mu``."""
@@ -148,9 +154,8 @@ def gaussian_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Gaus
 def draw(model: nn.Module, args: Any = None) -> None:
     """Draw eps for one training step; the forward pre-hook that :func:`to_gaussian` installs.
 
-    One standard normal vector for the whole network, each tensor's eps a view of it, so that a layer which
-    reads its weight twice, or runs again for activation checkpointing, sees one draw. Also projects sigma back
-    to at least 2**-30, where the optimizer may have left it. Does nothing in evaluation mode.
+    All tensors are drawn before the forward, so that a layer which reads its weight twice, or runs again for
+    activation checkpointing, sees one draw. Also projects sigma back to at least 2**-30, where the optimizer may have left it. Does nothing in evaluation mode.
 
     Args:
         model: the network that :func:`to_gaussian` converted.
@@ -158,13 +163,17 @@ def draw(model: nn.Module, args: Any = None) -> None:
     """
     if not model.training:
         return
-    noisy = [w for _, _, w in gaussian_weights(model) if w.sigma is not None and w.noisy]
+    noisy = [(w, w.sigma) for _, _, w in gaussian_weights(model) if w.sigma is not None and w.noisy]
     if not noisy:
         return
-    sigmas: list[Tensor] = [w.sigma for w in noisy if w.sigma is not None]
+    sigmas: list[Tensor] = [sigma for _, sigma in noisy]
     torch._foreach_clamp_min_(sigmas, priors.SIGMA_MIN)
-    eps = torch.randn(sum(s.numel() for s in sigmas), device=sigmas[0].device, dtype=sigmas[0].dtype)
-    for weight, sigma, part in zip(noisy, sigmas, eps.split([s.numel() for s in sigmas]), strict=True):
+    if sigmas[0].is_cuda:  # one launch for the whole network
+        flat = torch.randn(sum(s.numel() for s in sigmas), device=sigmas[0].device, dtype=sigmas[0].dtype)
+        parts = list(flat.split([s.numel() for s in sigmas]))
+    else:  # one large vector would fall out of the cache and come from fresh memory at every step
+        parts = [torch.randn_like(s) for s in sigmas]
+    for (weight, sigma), part in zip(noisy, parts, strict=True):
         weight.eps = part.view_as(sigma)
 
 

@@ -49,9 +49,10 @@ def pull_sigmas(
         pull = regulariser(sigma.detach(), eps, sigma.grad)
         if average is not None:
             pull = average(pull)
-        if not tensor.retrain_sigma:
-            pull.masked_fill_(tensor.fixed, 0)
-        sigma.grad.sub_(pull, alpha=weight)
+        if tensor.retrain_sigma:
+            sigma.grad.sub_(pull, alpha=weight)
+        else:
+            sigma.grad.addcmul_(pull, tensor.free, value=-weight)
 
 
 class GaussianLearning(L.Callback):
