@@ -18,6 +18,7 @@ from pwfn import clustering, compression, sigma_join
 from pwfn.assignment import Assignment
 from pwfn.gaussian import gaussian_weights
 from pwfn.prior import SIGMA_MIN
+from pwfn.ranks import agree, leave_out
 from pwfn.rounds import Rounds
 
 __all__ = ["Fixing", "WeightFixing", "fix", "flat_weights"]
@@ -174,6 +175,7 @@ class WeightFixing(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         for _, _, weight in gaussian_weights(pl_module):
             weight.retrain_sigma = self.join is sigma_join.allow_retraining
+        leave_out(pl_module)
         if stage == "fit" and not self.rows:
             trainer.limit_train_batches = self.rounds.batches(0)
 
@@ -196,18 +198,27 @@ class WeightFixing(L.Callback):
         trainer.limit_train_batches = self.rounds.batches(epochs)
 
     def run(self, trainer: L.Trainer, model: nn.Module, due: range) -> None:
-        """Run the rounds in ``due`` one after the other, with no training between them."""
+        """Run the rounds in ``due`` one after the other, with no training between them.
+
+        Under data-parallel training rank 0 clusters and keeps the record; all ranks go on with its weights.
+        """
         self._tick()
         trained, self.seconds = self.seconds, 0.0
+        agree(model)
         score = self._score(model)
         for t in due:
             before = flat_weights(model)
             start = time.monotonic()
             assign = partial(self.assign, round=t, rounds=len(self.rounds))
-            assignment = fix(model, self.rounds.fractions[t], assign, self.join, recluster=self.recluster)
+            assignment = None
+            if trainer.is_global_zero:
+                assignment = fix(model, self.rounds.fractions[t], assign, self.join, recluster=self.recluster)
+            agree(model)
             seconds = time.monotonic() - start
-            after = flat_weights(model)
             previous, score = score, self._score(model)
+            if assignment is None:
+                continue
+            after = flat_weights(model)
             row = {
                 "round": t,
                 "fraction": self.rounds.fractions[t],
