@@ -109,10 +109,12 @@ def to_gaussian(
         if mu not in seen:
             with torch.no_grad():
                 seen[mu] = GaussianWeight(mu, None if prior is None else prior(mu))
-            seen[mu].train(model.training)
+            seen[mu].noisy = False  # it is called once on registration
         parametrize.register_parametrization(module, key, seen[mu])
     if not seen:
         raise ValueError("no parameter of the network is in scope: choose another scope")
+    for weight in seen.values():
+        weight.noisy = True
     model.register_forward_pre_hook(draw)
     return model
 
