@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,28 @@ from hydra.errors import CompactHydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).resolve().parent
+PLUGINS = str(ROOT / "pwfn" / "plugins")
+if PLUGINS not in sys.path:  # Hydra finds the launchers in a checkout that is not installed, too
+    sys.path.append(PLUGINS)
+SWEEP: dict[str, str] = {}
+
+
+def _run_name(*, _root_: DictConfig) -> str:
+    from pwfn.naming import run_name
+
+    return run_name(_root_)
+
+
+def _sweep_name(*, _root_: DictConfig) -> str:
+    """The same for all runs of this process's sweep: it does not follow from their own overrides."""
+    from pwfn.naming import sweep_name
+
+    return SWEEP.setdefault("name", sweep_name(_root_))
+
+
 OmegaConf.register_new_resolver("root", lambda: str(ROOT), replace=True)
+OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
+OmegaConf.register_new_resolver("sweep_name", _sweep_name, replace=True)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

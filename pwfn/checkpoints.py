@@ -15,12 +15,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from pwfn.files import atomic
+from pwfn.interruption import Interruption
 
 __all__ = ["AtomicCheckpoints", "RandomState", "checkpointing", "last_checkpoint"]
 
 
 def checkpointing(folder: Path, minutes: float = 15) -> list[L.Callback]:
-    """Callbacks that keep ``folder/checkpoints/last.ckpt``: after every epoch and every ``minutes`` inside one."""
+    """Callbacks that keep ``folder/checkpoints/last.ckpt``: after every epoch and every ``minutes`` inside one, and
+    before the process leaves at a cluster's signal."""
     place: dict[str, Any] = {
         "dirpath": folder / "checkpoints",
         "filename": "last",
@@ -30,6 +32,7 @@ def checkpointing(folder: Path, minutes: float = 15) -> list[L.Callback]:
         RandomState(),
         ModelCheckpoint(**place, every_n_epochs=1, save_on_train_epoch_end=True),
         ModelCheckpoint(**place, train_time_interval=timedelta(minutes=minutes)),
+        Interruption(folder / "checkpoints" / "last.ckpt"),
     ]
 
 

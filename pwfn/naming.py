@@ -15,6 +15,8 @@ __all__ = ["COSMETIC", "config_hash", "content_hash", "plain", "run_name", "swee
 COSMETIC = (
     "logger",
     "checkpoint",
+    "evaluation",
+    "export",
     "name",
     "baseline.folder",
     "dataset.workers",
@@ -28,7 +30,7 @@ LONGEST = 80
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """A configuration as dictionaries and lists, interpolations resolved, Hydra's own part left out."""
     if "hydra" in cfg:
-        cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+        cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     content = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}

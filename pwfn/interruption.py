@@ -1,0 +1,86 @@
+"""Leave at the cluster's signal without losing a batch: finish it, write a checkpoint, go."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
+
+__all__ = ["Interruption"]
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+class Interruption(Checkpoint):
+    """Puts a checkpoint before what ends the process on SIGUSR2 (time-out, preemption) and on SIGTERM.
+
+    SIGUSR2 matters only where somebody handles it already (submitit: requeue and exit): that handler is put off
+    to the end of the running batch, or for ``patience`` seconds, whichever comes first. On SIGTERM Lightning
+    itself stops after the batch.
+
+    Args:
+        path: the checkpoint.
+        patience: seconds; less than the notice that the cluster gives.
+    """
+
+    def __init__(self, path: Path, patience: int = 45) -> None:
+        self.path = path
+        self.patience = patience
+        self._handler: Handler | None = None
+        self._noticed = False
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        handler = signal.getsignal(signal.SIGUSR2)
+        if callable(handler) and threading.current_thread() is threading.main_thread():
+            self._handler = handler
+            signal.signal(signal.SIGUSR2, self._notice)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not trainer.is_last_batch:  # the last one belongs to the end of the epoch
+            self._leave(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._leave(trainer)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._restore()
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        handler = self._restore()
+        if self._noticed and handler is not None:
+            handler(signal.SIGUSR2, None)
+
+    def _notice(self, signum: int, frame: FrameType | None) -> None:
+        self._noticed = True
+        assert self._handler is not None
+        signal.signal(signal.SIGALRM, self._handler)
+        signal.alarm(self.patience)
+
+    def _leave(self, trainer: L.Trainer) -> None:
+        asked = self._noticed or trainer.received_sigterm
+        if trainer.world_size > 1:  # all ranks write the checkpoint together
+            asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
+        if not asked:
+            return
+        trainer.save_checkpoint(self.path)
+        if self._noticed:
+            handler = self._restore()
+            self._noticed = False
+            if handler is not None:
+                handler(signal.SIGUSR2, None)
+
+    def _restore(self) -> Handler | None:
+        """Give the signal back to whom it belonged."""
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            signal.signal(signal.SIGUSR2, handler)
+            signal.alarm(0)
+        return handler
