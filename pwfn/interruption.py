@@ -1,18 +1,21 @@
-"""Leave at the cluster's signal without losing a batch: finish it, write a checkpoint, go."""
+"""Leave at the cluster's signal without losing a batch: finish it, write a checkpoint, go; and keep that signal
+from other processes."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 
-__all__ = ["Interruption"]
+__all__ = ["Interruption", "environments", "shielded"]
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -84,3 +87,18 @@ class Interruption(Checkpoint):
             signal.signal(signal.SIGUSR2, handler)
             signal.alarm(0)
         return handler
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Programs started inside never receive the signals that a cluster sends to all processes of a job."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def environments() -> list[SLURMEnvironment]:
+    """Lightning's view of the cluster, without its own way to requeue: one of them is enough."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []

@@ -31,6 +31,7 @@ from pwfn.evaluation import accuracy
 from pwfn.files import atomic, read_json, write_csv, write_json
 from pwfn.fixing import Fixing, WeightFixing, flat_weights
 from pwfn.gaussian import to_deterministic, to_gaussian
+from pwfn.interruption import environments
 from pwfn.learning import GaussianLearning
 from pwfn.loading import DataModule
 from pwfn.naming import config_hash, content_hash, plain
@@ -264,7 +265,7 @@ def _trainer(cfg: DictConfig, folder: Path, fixing: WeightFixing, learning: L.Ca
         limit_val_batches=0,  # the fixing callback measures, before and after each round
         reload_dataloaders_every_n_epochs=1,  # epochs differ in length
         callbacks=[learning, fixing, *checkpointing(folder, cfg.checkpoint.minutes)],
-        plugins=[AtomicCheckpoints()],
+        plugins=[AtomicCheckpoints(), *environments()],
         logger=logger,
     )
 

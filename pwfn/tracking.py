@@ -16,10 +16,12 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from torch import Tensor
 
 from pwfn.fixing import Fixing
+from pwfn.interruption import shielded
 
 __all__ = ["csv_logger", "finish", "log_images", "log_round", "wandb_logger"]
 
 
+@shielded()  # wandb's service process starts in here
 def wandb_logger(
     folder: Path, resolved: Mapping[str, Any], *, name: str, job_type: str, **settings: Any
 ) -> WandbLogger:
@@ -30,6 +32,8 @@ def wandb_logger(
     # by default a killed process loses the last 15 seconds of what it logged
     os.environ.setdefault("WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL", "1")
     mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
+    parts = [resolved[part]["name"] for part in ("model", "dataset") if part in resolved]
+    settings["tags"] = [*parts, *(settings.get("tags") or [])]
     logger = WandbLogger(
         name=name,
         id=hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12],
