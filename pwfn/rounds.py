@@ -35,18 +35,16 @@ class Rounds:
     rest_fraction: float = 1.0
 
     def __post_init__(self) -> None:
-        pairs = zip([0.0, *self.fractions], self.fractions, strict=False)
-        if not self.fractions or self.fractions[-1] != 1 or any(a >= b for a, b in pairs):
-            raise ValueError(
-                f"fixing.fractions must rise from above 0 to 1, got {list(self.fractions)}: change fixing.fractions"
-            )
+        if not _rises_to_one(self.fractions):
+            raise ValueError(f"fixing.fractions must rise from above 0 to 1, got {list(self.fractions)}")
         for name in ("first_epochs", "rest_epochs"):
             value = getattr(self, name)
-            if value != int(value) or value < 0:
+            if not isinstance(value, int) or value < 0:
                 raise ValueError(f"fixing.{name} must be a whole number, 0 or more, got {value}")
         for name in ("first_fraction", "rest_fraction"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"fixing.{name} must lie in (0, 1], got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 < value <= 1:
+                raise ValueError(f"fixing.{name} must lie in (0, 1], got {value}")
 
     def __len__(self) -> int:
         return len(self.fractions)
@@ -81,3 +79,10 @@ class Rounds:
         if self.rest_epochs == 0:
             return len(self)
         return min(1 + (epochs - self.first_epochs) // self.rest_epochs, len(self))
+
+
+def _rises_to_one(fractions: Sequence[float]) -> bool:
+    if not all(isinstance(f, int | float) for f in fractions):
+        return False
+    steps = zip([0.0, *fractions], fractions, strict=False)
+    return bool(fractions) and fractions[-1] == 1 and all(a < b for a, b in steps)

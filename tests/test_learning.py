@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from pwfn import prior, regulariser
+from pwfn.classifier import Classifier, parameter_groups
+from pwfn.gaussian import gaussian_weights, to_gaussian
+from pwfn.learning import GaussianLearning, pull_sigmas
+from pwfn.rounds import Rounds
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return to_gaussian(nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)), prior=prior.constant)
+
+
+def snapshot(model: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    weights = list(gaussian_weights(model))
+    mu = torch.cat([mu.detach().flatten() for _, mu, _ in weights])
+    return mu, torch.cat([w.sigma.detach().flatten() for _, _, w in weights if w.sigma is not None])
+
+
+class Changes(L.Callback):
+    """For every step, whether mu and sigma changed and whether the weights were noisy."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[bool, bool, bool]] = []
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        self.before = snapshot(pl_module)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        changed = [not torch.equal(a, b) for a, b in zip(self.before, snapshot(pl_module), strict=True)]
+        layer = pl_module.model[0]
+        self.seen.append((*changed, not torch.equal(layer.weight, layer.parametrizations.weight.original)))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("joint", [(True, True, True)] * 8),
+        ("alternate", [(True, False, False)] * 4 + [(False, True, True)] * 4),
+        ("sigma_only", [(False, True, True)] * 8),
+    ],
+)
+def test_schedules(schedule: Any, expected: list[tuple[bool, bool, bool]]) -> None:
+    rounds = Rounds([1.0], first_epochs=2, first_fraction=1.0)
+    changes = Changes()
+    trainer = L.Trainer(
+        max_epochs=2,
+        callbacks=[GaussianLearning(rounds, schedule=schedule), changes],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+    )
+    x = torch.randn(32, 6, generator=torch.Generator().manual_seed(0))
+    loader = DataLoader(TensorDataset(x, x[:, :3].argmax(1)), 8)
+    optimizer = partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=0.01)
+    trainer.fit(Classifier(network(), optimizer, 3), loader)
+    assert changes.seen == expected
+
+
+def test_pull_raises_sigma_of_free_weights_only() -> None:
+    model = network()
+    (_, _, first), (_, _, bias), *_ = gaussian_weights(model)
+    first.free[0] = 0
+    model.train()(torch.randn(4, 6)).square().sum().backward()
+    assert first.sigma is not None and first.sigma.grad is not None and first.eps is not None
+    assert bias.sigma is not None and bias.sigma.grad is not None
+    before, bias_before = first.sigma.grad.clone(), bias.sigma.grad.clone()
+    pull_sigmas(model, regulariser.linear, 2.0)
+    pull = 2.0 * (0.05 - first.sigma.detach()) * first.eps.abs()
+    pull[0] = 0
+    torch.testing.assert_close(first.sigma.grad, before - pull)
+    assert torch.equal(bias.sigma.grad, bias_before)
+    pull_sigmas(model, regulariser.linear, 2.0, biases=True)
+    assert (bias.sigma.grad < bias_before).any()
+
+
+def test_pull_on_fixed_weights_whose_sigma_learns() -> None:
+    model = network()
+    _, _, weight = next(gaussian_weights(model))
+    weight.free.zero_()
+    weight.retrain_sigma = True
+    model.train()(torch.randn(4, 6)).square().sum().backward()
+    assert weight.sigma is not None and weight.sigma.grad is not None
+    before = weight.sigma.grad.clone()
+    pull_sigmas(model, regulariser.hinge, 0.5)
+    torch.testing.assert_close(weight.sigma.grad, before - 0.5)
+
+
+def test_no_weight_decay_on_sigma() -> None:
+    model = network()
+    decayed, sigmas = parameter_groups(model)
+    assert sigmas["weight_decay"] == 0 and "weight_decay" not in decayed
+    assert {id(p) for p in sigmas["params"]} == {id(w.sigma) for _, _, w in gaussian_weights(model)}
+    assert len(list(decayed["params"])) + len(list(sigmas["params"])) == len(list(model.parameters()))
+
+
+def test_divergence_stops_the_run() -> None:
+    x = torch.full((8, 6), float("nan"))
+    trainer = L.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    classifier = Classifier(network(), partial(torch.optim.SGD, lr=0.1), 3)
+    with pytest.raises(FloatingPointError, match=r"step 0: lower optimizer\.lr"):
+        trainer.fit(classifier, DataLoader(TensorDataset(x, torch.zeros(8, dtype=torch.long)), 4))
