@@ -231,7 +231,7 @@ class Score(nn.Module):
         count, confidence, correct = table.T
         ece = float((count * (confidence - correct).abs()).sum() / count.sum().clamp(min=1))
         rows = [dict(zip(("count", "confidence", "accuracy"), row, strict=True)) for row in table.tolist()]
-        accuracies = {name: 100 * float(value) for name, value in self.accuracies.compute().items()}
+        accuracies = {name: round(100 * float(value), 4) for name, value in self.accuracies.compute().items()}
         means = {name: float(value) for name, value in self.means.compute().items()}
         return {**accuracies, **means, "ece": ece, "reliability": rows}
 

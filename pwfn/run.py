@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -19,25 +19,23 @@ import timm.data
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import save_file
 from torch import nn
 
-from pwfn import baseline, provenance, tracking
+from pwfn import baseline, movement, plots, provenance, results, tracking
 from pwfn.checkpoints import AtomicCheckpoints, checkpointing, last_checkpoint
 from pwfn.classifier import Classifier
-from pwfn.compression import sharing
 from pwfn.console import HEADER, round_line
 from pwfn.evaluation import accuracy
-from pwfn.files import atomic, read_json, write_csv, write_json
+from pwfn.files import read_json, write_csv, write_json
 from pwfn.fixing import Fixing, WeightFixing, flat_weights
-from pwfn.gaussian import to_deterministic, to_gaussian
+from pwfn.gaussian import gaussian_weights, to_deterministic, to_gaussian
 from pwfn.interruption import environments
 from pwfn.learning import GaussianLearning
 from pwfn.loading import DataModule
 from pwfn.naming import config_hash, content_hash, plain
 from pwfn.network import create_timm, load_weights, require_logits
 
-__all__ = ["Experiment", "config_hash", "execute", "prepare"]
+__all__ = ["Experiment", "config_hash", "evaluate", "execute", "prepare"]
 
 PACKAGES = ("pwfn", "torch", "timm", "lightning", "hydra-core", "wandb")
 
@@ -65,15 +63,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
         raise ValueError(f"{folder} holds a run with another configuration: choose another hydra.run.dir, or delete it")
     rounds = instantiate(cfg.fixing.rounds)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    images = instantiate(cfg.dataset.source)()
-    num_classes = cfg.dataset.num_classes or images[0].num_classes
-    model = _network(cfg, num_classes)
-    config = {
-        **timm.data.resolve_model_data_config(model),
-        **plain(cfg.dataset.get("data_config") or OmegaConf.create()),
-    }
-    require_logits(model, config["input_size"], num_classes)
-    data = _data(cfg, images, num_classes, config)
+    model, data = _network_and_data(cfg)
     one_batch = min(1.0, 1.001 / len(data.train_dataloader()))  # Lightning rounds a share of the batches down
     rounds = replace(
         rounds,
@@ -144,11 +134,11 @@ def _rounds(experiment: Experiment) -> dict[str, Any]:
     logger = instantiate(cfg.logger)(folder, plain(cfg), name=cfg.name, job_type=cfg.method.name)
     trainer = _trainer(cfg, folder, fixing, experiment.learning, logger)
     model.to(trainer.strategy.root_device)
-    baseline_acc = measure(model, data.test_dataloader())
     baseline_val = measure(model, data.val_dataloader())
+    if trainer.is_global_zero:
+        results.save_weights(folder / "baseline.safetensors", model.state_dict(), model=cfg.model.name)
     prior = instantiate(cfg.prior) if cfg.method.gaussian else None
     to_gaussian(model, prior=prior, scope=instantiate(cfg.scope))
-    before = sharing(flat_weights(model).mu)
     mixup = _mixup(cfg, data.num_classes)
     classifier = Classifier(model, instantiate(cfg.optimizer), data.num_classes, mixup=mixup)
     fixing.evaluate = lambda net: measure(net, data.val_dataloader())
@@ -162,26 +152,80 @@ def _rounds(experiment: Experiment) -> dict[str, Any]:
     else:
         fixing.run(trainer, classifier, fixing.rounds.due(0))
     final = flat_weights(model)
+    sigmas = {name: sigma for name, _, w in gaussian_weights(model) if (sigma := w.deviation()) is not None}
     to_deterministic(model.eval())
-    test = measure(model, data.test_dataloader())
-    state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
-    with atomic(folder / "model.safetensors") as temporary:
-        save_file(state, temporary, metadata={"model": cfg.model.name})
+    if trainer.is_global_zero:
+        results.save_weights(folder / "model.safetensors", model.state_dict(), model=cfg.model.name)
+        results.save_weights(folder / "sigma.safetensors", sigmas)
+    trainer.strategy.barrier()
+    model.to(trainer.strategy.root_device)  # fitting leaves it on the CPU
     summary = {
         "params": sum(p.numel() for p in model.parameters()),
         "params_in_scope": final.mu.numel(),
-        "baseline_acc1": baseline_acc["acc1"],
-        "baseline_acc5": baseline_acc["acc5"],
         "baseline_val_acc1": baseline_val["acc1"],
-        "baseline_unique": before["unique"],
-        "baseline_entropy": before["entropy"],
-        **test,
-        **sharing(final.mu),
         "fixed_fraction": float(final.fixed.float().mean()),
+        **_conclude(cfg, folder, model, data, write=trainer.is_global_zero),
         "wall_seconds": time.monotonic() - started,
     }
+    if trainer.is_global_zero:
+        tracking.log_images(logger, plots.draw(folder, summary))
     tracking.finish(logger, summary)
     return summary
+
+
+def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Measure a finished run anew from its directory alone, and write its figures and plots again.
+
+    Args:
+        folder: the run directory.
+        overrides: ``KEY=VALUE`` of settings to change, such as ``dataset.workers=8`` or ``evaluation.draws=[100]``.
+
+    Returns:
+        The content of ``summary.json``.
+
+    Raises:
+        ValueError: if there is no finished run, or a setting does not exist.
+    """
+    done = read_json(folder / "summary.json")
+    if done is None or done["status"] != "finished":
+        raise ValueError(f"{folder} holds no finished run to evaluate")
+    cfg = OmegaConf.load(folder / ".hydra" / "config.yaml")
+    assert isinstance(cfg, DictConfig)
+    for override in overrides:
+        key, _, _ = override.partition("=")
+        if OmegaConf.select(cfg, key, default=cfg) is cfg:
+            raise ValueError(f"the run has no setting {key!r}: only KEY=VALUE of its settings goes with evaluate=")
+        cfg.merge_with_dotlist([override])
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    model, data = _network_and_data(cfg, weights=False)
+    model.to("cuda" if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else "cpu")
+    summary = {**done, **_conclude(cfg, folder, model, data)}
+    write_json(folder / "summary.json", summary)
+    plots.draw(folder)
+    return summary
+
+
+def _conclude(
+    cfg: DictConfig, folder: Path, model: nn.Module, data: DataModule, *, write: bool = True
+) -> dict[str, Any]:
+    """Evaluation and files of the weights in ``folder``; the figures of the summary."""
+    scope = instantiate(cfg.scope)
+    figures = results.conclude(
+        folder,
+        model,
+        data.test_dataloader(),
+        data.num_classes,
+        scope=scope,
+        architecture=_architecture(cfg, data.num_classes),
+        prior=instantiate(cfg.prior) if cfg.method.gaussian else None,
+        settings=results.Settings(**plain(cfg.evaluation)),
+        write=write,
+    )
+    wanted = plain(cfg.export)
+    if write and any(wanted.values()):
+        example = next(iter(data.test_dataloader()))[0][:1]
+        results.export(folder, model.cpu(), example, scope=scope, **wanted)
+    return figures
 
 
 def _record(trainer: L.Trainer, event: Fixing, *, fixing: WeightFixing, folder: Path) -> None:
@@ -189,6 +233,7 @@ def _record(trainer: L.Trainer, event: Fixing, *, fixing: WeightFixing, folder: 
     if trainer.is_global_zero:
         write_csv(folder / "rounds.csv", fixing.rows)
         write_csv(folder / "clusters.csv", fixing.clusters)
+        movement.record(folder / "movement.csv", int(event.row["round"]), event.before, event.after)
         tracking.log_round(trainer, event)
     trainer.print(round_line(event.row))
 
@@ -217,16 +262,39 @@ def _start_from_baseline(experiment: Experiment) -> None:
     )
 
 
+def _network_and_data(cfg: DictConfig, *, weights: bool = True) -> tuple[nn.Module, DataModule]:
+    images = instantiate(cfg.dataset.source)()
+    num_classes = cfg.dataset.num_classes or images[0].num_classes
+    model = _network(cfg, num_classes) if weights else _build(cfg, num_classes)
+    config = {
+        **timm.data.resolve_model_data_config(model),
+        **plain(cfg.dataset.get("data_config") or OmegaConf.create()),
+    }
+    require_logits(model, config["input_size"], num_classes)
+    return model, _data(cfg, images, num_classes, config)
+
+
+def _architecture(cfg: DictConfig, num_classes: int) -> dict[str, Any]:
+    """The network of ``cfg.model`` without weights, as :mod:`pwfn.architecture` describes it."""
+    settings = cfg.model
+    kwargs = {"num_classes": num_classes, **plain(settings.kwargs)}
+    if settings._target_ != "timm.create_model":
+        return {"_target_": settings._target_, "kwargs": kwargs}
+    channels = cfg.dataset.data_config.get("input_size", [3])[0]
+    return {"name": settings.name, "kwargs": {"in_chans": channels, **kwargs}}
+
+
+def _build(cfg: DictConfig, num_classes: int, *, pretrained: bool = False) -> nn.Module:
+    description = _architecture(cfg, num_classes)
+    if "name" in description:
+        return create_timm(description["name"], pretrained=pretrained, **description["kwargs"])
+    return instantiate({"_target_": description["_target_"], **description["kwargs"]})
+
+
 def _network(cfg: DictConfig, num_classes: int) -> nn.Module:
     """The network of ``cfg.model``, with the weights that it names."""
     settings = cfg.model
-    kwargs = {"num_classes": num_classes, **plain(settings.kwargs)}
-    if settings._target_ == "timm.create_model":
-        channels = cfg.dataset.data_config.get("input_size", [3])[0]
-        pretrained = settings.pretrained and not settings.checkpoint
-        model = create_timm(settings.name, pretrained=pretrained, **{"in_chans": channels, **kwargs})
-    else:
-        model = instantiate({"_target_": settings._target_, **kwargs})
+    model = _build(cfg, num_classes, pretrained=settings.pretrained and not settings.checkpoint)
     if settings.checkpoint:
         load_weights(model, settings.checkpoint)
     elif not settings.pretrained and cfg.baseline.epochs < 1:
