@@ -54,6 +54,18 @@ def main(cfg: DictConfig) -> float:
     return float(summary["acc1"])
 
 
+def evaluate(arguments: list[str]) -> None:
+    """Measure a finished run anew: ``evaluate=DIR [KEY=VALUE] ...``. No run of its own, it leaves no folder."""
+    from pwfn import console, run
+
+    folder = Path(next(a for a in arguments if a.startswith("evaluate=")).partition("=")[2])
+    try:
+        summary = run.evaluate(folder, [a for a in arguments if not a.startswith("evaluate=")])
+    except (InstantiationException, ValueError, OSError) as error:
+        raise SystemExit(f"{_cause(error)}") from error
+    console.print_summary(summary, folder)
+
+
 def _cause(error: BaseException) -> Any:
     """What was wrong with the input, without the frames of instantiation around it."""
     while isinstance(error, InstantiationException) and error.__cause__ is not None:
@@ -62,4 +74,7 @@ def _cause(error: BaseException) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    if any(argument.startswith("evaluate=") for argument in sys.argv[1:]):
+        evaluate(sys.argv[1:])
+    else:
+        main()
