@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pwfn import clustering
+from pwfn import clustering, rounding
+from pwfn import wfn as predecessor
 from pwfn.assignment import Assignment
 
-__all__ = ["pwfn"]
+__all__ = ["apot_round", "kmeans", "pwfn", "wfn"]
 
 
 def pwfn(
@@ -45,3 +46,59 @@ def pwfn(
         zero_fix=zero_fix,
         max_unique=max_unique,
     )
+
+
+def wfn(
+    mu: Tensor,
+    sigma: Tensor,
+    fraction: float,
+    *,
+    round: int,
+    rounds: int,
+    delta: float = 0.0075,
+    zero_distance: float = 2**-7,
+    distance: str = "relative",
+    max_unique: int | None = None,
+) -> Assignment:
+    """Weight fixing without sigma; round t allows a relative distance of ``max(delta, delta * (rounds - t))``.
+
+    The other arguments are those of :func:`pwfn.wfn.assign`.
+    """
+    return predecessor.assign(
+        mu,
+        fraction,
+        allowance=predecessor.allowance(delta, round, rounds),
+        zero_distance=zero_distance,
+        distance=distance,
+        max_unique=max_unique,
+    )
+
+
+def apot_round(
+    mu: Tensor,
+    sigma: Tensor,
+    fraction: float,
+    *,
+    round: int,
+    rounds: int,
+    order: int = 2,
+    min_exponent: int = -7,
+) -> Assignment:
+    """Every weight to the nearest sum of ``order`` powers of two at once: see :func:`pwfn.rounding.apot_round`."""
+    return rounding.apot_round(mu, order=order, min_exponent=min_exponent)
+
+
+def kmeans(
+    mu: Tensor,
+    sigma: Tensor,
+    fraction: float,
+    *,
+    round: int,
+    rounds: int,
+    clusters: int = 64,
+    weighted: bool = False,
+    seed: int = 0,
+) -> Assignment:
+    """Every weight to one codebook by k-means at once, ``weighted`` by 1/sigma**2: see :func:`pwfn.rounding.kmeans`."""
+    weights = sigma.clamp(min=clustering.SIGMA_FLOOR).square().reciprocal() if weighted else None
+    return rounding.kmeans(mu, clusters=clusters, weights=weights, seed=seed)

@@ -61,7 +61,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
     previous = read_json(folder / "summary.json")
     if previous is not None and previous.get("config_hash") != config_hash(cfg):
         raise ValueError(f"{folder} holds a run with another configuration: choose another hydra.run.dir, or delete it")
-    rounds = instantiate(cfg.fixing.rounds)
+    rounds = instantiate(cfg.method.rounds)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     model, data = _network_and_data(cfg)
     one_batch = min(1.0, 1.001 / len(data.train_dataloader()))  # Lightning rounds a share of the batches down
@@ -140,7 +140,10 @@ def _rounds(experiment: Experiment) -> dict[str, Any]:
     prior = instantiate(cfg.prior) if cfg.method.gaussian else None
     to_gaussian(model, prior=prior, scope=instantiate(cfg.scope))
     mixup = _mixup(cfg, data.num_classes)
-    classifier = Classifier(model, instantiate(cfg.optimizer), data.num_classes, mixup=mixup)
+    penalty = instantiate(cfg.method.penalty)
+    if penalty is not None:
+        penalty.fixing = fixing
+    classifier = Classifier(model, instantiate(cfg.optimizer), data.num_classes, mixup=mixup, penalty=penalty)
     fixing.evaluate = lambda net: measure(net, data.val_dataloader())
     fixing.listener = partial(_record, fixing=fixing, folder=folder)
     L.seed_everything(cfg.seed, workers=True, verbose=False)  # the same whether the baseline was trained or read
