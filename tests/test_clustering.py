@@ -246,9 +246,7 @@ def test_empty_and_nothing_wanted() -> None:
     assert len(assign(torch.empty(0), torch.empty(0), 1.0).values) == 0
 
 
-@pytest.mark.parametrize(
-    ("fraction", "n", "fixed"), [(0.55, 100, 55), (0.1, 3, 1), (0.07, 100, 7), (0.001, 10, 1)]
-)
+@pytest.mark.parametrize(("fraction", "n", "fixed"), [(0.55, 100, 55), (0.1, 3, 1), (0.07, 100, 7), (0.001, 10, 1)])
 def test_the_fraction_is_a_decimal(fraction: float, n: int, fixed: int) -> None:
     assert int(assign(torch.randn(n), torch.rand(n), fraction).fixed.sum()) == fixed
 
