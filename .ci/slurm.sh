@@ -49,7 +49,7 @@ SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=1,sched_interval=2,bf_interval=2
 KillWait=5
 MinJobAge=300
-MaxArraySize=10001
+MaxArraySize=21
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=$STORE
 AccountingStorageHost=localhost

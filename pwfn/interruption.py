@@ -38,7 +38,8 @@ class Interruption(Checkpoint):
         self._handler: Handler | None = None
         self._noticed = False
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Lightning has noted all handlers by now, and puts them back in the end: not ours
         handler = signal.getsignal(signal.SIGUSR2)
         if callable(handler) and threading.current_thread() is threading.main_thread():
             self._handler = handler

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -22,3 +24,34 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"reference data not found: {folder.name}/ beside the repository")
     return folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--require-slurm", action="store_true", help="fail where tests marked slurm would be skipped")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip tests marked ``slurm`` where there is none, and say why."""
+    marked = [item for item in items if "slurm" in item.keywords]
+    reason = _no_slurm() if marked else None
+    if reason is None:
+        return
+    if config.getoption("--require-slurm"):
+        raise pytest.UsageError(f"--require-slurm: {reason}")
+    for item in marked:
+        item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _no_slurm() -> str | None:
+    """Why no SLURM can be used here; None if one can."""
+    for program in ("sbatch", "srun", "sinfo", "scontrol"):
+        if shutil.which(program) is None:
+            return f"{program} is not installed (.ci/slurm.sh starts a one-node SLURM)"
+    try:
+        answer = subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True, timeout=5)
+    except subprocess.TimeoutExpired:
+        return "SLURM's controller does not answer"
+    if answer.returncode != 0:
+        return f"SLURM's controller does not answer: {answer.stderr.strip()}"
+    usable = {"idle", "mixed", "allocated", "completing"} & set(answer.stdout.split())
+    return None if usable else f"no SLURM node is usable: {answer.stdout.split()}"
