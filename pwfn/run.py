@@ -18,6 +18,7 @@ import lightning as L
 import timm.data
 import torch
 from hydra.utils import instantiate
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -33,7 +34,7 @@ from pwfn.interruption import environments
 from pwfn.learning import GaussianLearning
 from pwfn.loading import DataModule
 from pwfn.naming import config_hash, content_hash, plain
-from pwfn.network import create_timm, load_weights, require_logits
+from pwfn.network import create_timm, load_weights, require_head, require_logits
 
 __all__ = ["Experiment", "config_hash", "evaluate", "execute", "prepare"]
 
@@ -64,7 +65,8 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
     rounds = instantiate(cfg.method.rounds)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     model, data = _network_and_data(cfg)
-    one_batch = min(1.0, 1.001 / len(data.train_dataloader()))  # Lightning rounds a share of the batches down
+    batches = max(1, len(data.train_dataloader()) // _ranks(cfg))
+    one_batch = min(1.0, 1.001 / batches)  # Lightning rounds a share of the batches down
     rounds = replace(
         rounds,
         first_fraction=max(one_batch, rounds.first_fraction),
@@ -105,8 +107,9 @@ def execute(experiment: Experiment) -> dict[str, Any]:
         return done
     facts = {"config_hash": config_hash(cfg), "seed": cfg.seed, "versions": _versions()}
     facts |= {"method": cfg.method.name, "model": cfg.model.name, "dataset": cfg.dataset.name}
-    write_json(folder / "summary.json", {"status": "running", **facts})
-    provenance.record(folder)
+    write = rank_zero_only(partial(write_json, folder / "summary.json"))
+    write({"status": "running", **facts})
+    rank_zero_only(provenance.record)(folder)
     try:
         summary = {"status": "finished", **facts, **_rounds(experiment)}
     except Exception as error:
@@ -115,7 +118,7 @@ def execute(experiment: Experiment) -> dict[str, Any]:
             {"status": "failed", **facts, "error": f"{type(error).__name__}: {error}"},
         )
         raise
-    write_json(folder / "summary.json", summary)
+    write(summary)
     return summary
 
 
@@ -144,6 +147,8 @@ def _rounds(experiment: Experiment) -> dict[str, Any]:
     if penalty is not None:
         penalty.fixing = fixing
     classifier = Classifier(model, instantiate(cfg.optimizer), data.num_classes, mixup=mixup, penalty=penalty)
+    if cfg.trainer.compile:
+        model.compile()
     fixing.evaluate = lambda net: measure(net, data.val_dataloader())
     fixing.listener = partial(_record, fixing=fixing, folder=folder)
     L.seed_everything(cfg.seed, workers=True, verbose=False)  # the same whether the baseline was trained or read
@@ -171,7 +176,8 @@ def _rounds(experiment: Experiment) -> dict[str, Any]:
         "wall_seconds": time.monotonic() - started,
     }
     if trainer.is_global_zero:
-        tracking.log_images(logger, plots.draw(folder, summary))
+        tables = {name: folder / f"{name}.csv" for name in ("codebook", "layers")}
+        tracking.log_files(logger, plots.draw(folder, summary), tables)
     tracking.finish(logger, summary)
     return summary
 
@@ -300,7 +306,9 @@ def _network(cfg: DictConfig, num_classes: int) -> nn.Module:
     model = _build(cfg, num_classes, pretrained=settings.pretrained and not settings.checkpoint)
     if settings.checkpoint:
         load_weights(model, settings.checkpoint)
-    elif not settings.pretrained and cfg.baseline.epochs < 1:
+    elif settings.pretrained:
+        require_head(model, num_classes)
+    elif cfg.baseline.epochs < 1:
         raise ValueError(
             "the network has no trained weights: set model.pretrained=true, model.checkpoint or baseline.epochs"
         )
@@ -344,6 +352,14 @@ def _trainer(cfg: DictConfig, folder: Path, fixing: WeightFixing, learning: L.Ca
 def _trainer_settings(cfg: DictConfig) -> dict[str, Any]:
     settings = {name: value for name, value in plain(cfg.trainer).items() if name != "compile"}
     return {**settings, "default_root_dir": None, "use_distributed_sampler": False, "num_sanity_val_steps": 0}
+
+
+def _ranks(cfg: DictConfig) -> int:
+    """Processes of a data-parallel run, as far as the configuration tells."""
+    devices = cfg.trainer.devices
+    if not isinstance(devices, int):  # a list, "auto", "0,2"
+        devices = torch.cuda.device_count() if devices == "auto" else len(str(devices).split(","))
+    return cfg.trainer.num_nodes * max(1, devices if devices > 0 else torch.cuda.device_count())
 
 
 def _versions() -> Mapping[str, str]:

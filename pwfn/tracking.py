@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 from collections.abc import Mapping
@@ -13,12 +14,13 @@ import numpy as np
 import torch
 import wandb
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from pwfn.fixing import Fixing
 from pwfn.interruption import shielded
 
-__all__ = ["csv_logger", "finish", "log_images", "log_round", "wandb_logger"]
+__all__ = ["csv_logger", "finish", "log_files", "log_round", "wandb_logger"]
 
 
 @shielded()  # wandb's service process starts in here
@@ -92,6 +94,7 @@ def _log_to_wandb(logger: WandbLogger, fixing: Fixing, round: float, mu: Tensor,
     )
 
 
+@rank_zero_only
 def finish(logger: Logger | None, summary: Mapping[str, Any]) -> None:
     """Log the final figures as W&B's summary of the run, and close it."""
     if isinstance(logger, WandbLogger):
@@ -99,10 +102,24 @@ def finish(logger: Logger | None, summary: Mapping[str, Any]) -> None:
         logger.experiment.finish()
 
 
-def log_images(logger: Logger | None, images: Mapping[str, Path]) -> None:
-    """Plots, as W&B images named ``plots/<name>``."""
-    if isinstance(logger, WandbLogger):
-        logger.experiment.log({f"plots/{name}": wandb.Image(str(path)) for name, path in images.items()})
+def log_files(logger: Logger | None, images: Mapping[str, Path], tables: Mapping[str, Path]) -> None:
+    """Plots as W&B images ``plots/<name>``, CSV files as W&B tables ``<name>``."""
+    if not isinstance(logger, WandbLogger):
+        return
+    content: dict[str, Any] = {f"plots/{name}": wandb.Image(str(path)) for name, path in images.items()}
+    for name, path in tables.items():
+        with path.open(newline="") as file:
+            head, *rows = csv.reader(file)
+        content[name] = wandb.Table(columns=[*head], data=[list(map(_number, row)) for row in rows])
+    logger.experiment.log(content)
+
+
+def _number(text: str) -> float | str | None:
+    """What a cell of a CSV file says; W&B's columns hold one type each, but for missing values."""
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return text
 
 
 def _histogram(x: Tensor, bins: int = 64) -> wandb.Histogram:

@@ -1,0 +1,50 @@
+"""Published ImageNet figures, for comparison; each says where it was taken from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["IMAGENET", "Published"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published network.
+
+    Attributes:
+        method, model: as in the configuration; ``setting`` tells runs of one method apart.
+        acc1: ImageNet top-1, percent.
+        unique: unique values; WFN's are without zero.
+        entropy: bits a weight, without zeros; None where not known.
+        source: ``read`` in the paper, or ``remembered`` and to be checked before it is quoted.
+    """
+
+    method: str
+    model: str
+    setting: str
+    acc1: float
+    unique: int
+    entropy: float | None
+    source: Literal["read", "remembered"]
+
+
+def _wfn(model: str, *rows: tuple[str, float, float, int]) -> tuple[Published, ...]:
+    return tuple(
+        Published("wfn", model, f"delta {delta}", acc1, unique, entropy, "read")
+        for delta, acc1, entropy, unique in rows
+    )
+
+
+IMAGENET: tuple[Published, ...] = (
+    *_wfn("resnet18", ("0.0075", 70.3, 4.15, 193), ("0.01", 69.7, 3.01, 164), ("0.015", 67.3, 2.72, 90)),
+    *_wfn("resnet34", ("0.0075", 73.0, 3.87, 233), ("0.01", 72.6, 3.48, 164), ("0.015", 72.2, 2.83, 117)),
+    *_wfn("resnet50", ("0.0075", 76.0, 4.11, 261), ("0.01", 75.4, 4.00, 199), ("0.015", 75.1, 3.55, 125)),
+    Published("pwfn", "resnet18", "", 70.0, 155, None, "remembered"),
+    Published("pwfn", "resnet34", "", 74.3, 154, None, "remembered"),
+    Published("pwfn", "resnet50", "", 77.5, 325, None, "remembered"),
+    Published("pwfn", "densenet161", "", 77.6, 125, None, "remembered"),
+    Published("pwfn", "deit_small_patch16_224", "", 78.1, 356, None, "remembered"),
+    Published("pwfn", "deit_tiny_patch16_224", "", 71.2, 296, None, "remembered"),
+)
+"""WFN's table of ResNets and PWFN's main table."""

@@ -1,0 +1,155 @@
+"""Reports from run directories: ``python -m pwfn.report compare|run|status|workspace ...``
+
+Needs no network and no data, only the files that runs left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from pwfn import compare, tables
+from pwfn.files import atomic, read_json, write_csv
+
+__all__ = ["main"]
+
+EPILOG = """examples:
+  python -m pwfn.report compare outputs/ --html runs.html
+  python -m pwfn.report run outputs/2026-01-01/12-00-00-resnet10t-digits-pwfn
+  python -m pwfn.report workspace --entity me --project pwfn outputs/sweeps/NAME
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pwfn.report",
+        description="Reports from run directories.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="compare|run|status|workspace")
+    many = commands.add_parser("compare", help="one table of all runs below some folders")
+    many.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    many.add_argument("--csv", type=Path, metavar="FILE", help="write the table with unrounded figures")
+    many.add_argument("--markdown", type=Path, metavar="FILE", help="write the table")
+    many.add_argument("--plots", type=Path, metavar="DIR", help="write a plot of accuracy against cost per dataset")
+    many.add_argument("--html", type=Path, metavar="FILE", help="write table and plots as one page")
+    one = commands.add_parser("run", help="a run's figures; draws its plots anew")
+    one.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    state = commands.add_parser("status", help="where the runs of a sweep stand", add_help=False)
+    state.add_argument("rest", nargs=argparse.REMAINDER)
+    board = commands.add_parser("workspace", help="a ready dashboard on W&B")
+    board.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="runs that tell what was swept")
+    board.add_argument("--entity", required=True, help="user or team")
+    board.add_argument("--project", default="pwfn")
+    board.add_argument("--name", default="pwfn", help="of the workspace")
+    board.add_argument("--json", type=Path, metavar="FILE", help="write it to a file, and not to W&B")
+    chosen, unknown = parser.parse_known_args(arguments)
+    if chosen.command == "status":
+        from pwfn import status
+
+        return status.main([*unknown, *chosen.rest])
+    if unknown:
+        parser.error(f"unrecognised arguments: {' '.join(unknown)}")
+    try:
+        if chosen.command == "compare":
+            _compare(chosen)
+        elif chosen.command == "run":
+            for folder in chosen.folders:
+                _run(folder)
+        else:
+            _workspace(chosen)
+    except (ValueError, OSError, ImportError) as error:
+        Console(stderr=True).print(f"{error}", style="red", highlight=False)
+        return 1
+    return 0
+
+
+def _compare(chosen: argparse.Namespace) -> None:
+    runs = compare.find(chosen.folders)
+    if not runs:
+        raise ValueError(f"no runs below {', '.join(map(str, chosen.folders))}")
+    finished, again = compare.repeated([run for run in runs if run.status == "finished"])
+    keys = compare.swept(finished)
+    groups = compare.grouped(finished, keys)
+    head, rows, rest = tables.headings(groups, keys), tables.cells(groups, keys), tables.unfinished_cells(runs)
+    note = f"{len(runs)} runs: {len(finished)} finished in {len(groups)} settings, {len(rest)} not finished."
+    if again:
+        note += f" {len(again)} older repetitions of the same run are left out."
+    console = Console(soft_wrap=True)
+    if rows:
+        console.print(tables.rich_table(head, rows, "Finished runs", left=len(keys)))
+    if rest:
+        console.print(tables.rich_table(tables.UNFINISHED, rest, "Not finished", left=4))
+    console.print(note, highlight=False)
+    if chosen.csv:
+        write_csv(chosen.csv, tables.csv_rows(groups, keys))
+    if chosen.markdown:
+        text = tables.markdown(head, rows, left=len(keys))
+        if rest:
+            text += "\n" + tables.markdown(tables.UNFINISHED, rest, left=4)
+        _write(chosen.markdown, text.encode())
+    plots = _plots(groups) if chosen.plots or chosen.html else {}
+    for name, data in plots.items() if chosen.plots else ():
+        _write(chosen.plots / f"pareto-{name}.png", data)
+    if chosen.html:
+        from pwfn.page import page
+
+        named = {f"Accuracy against cost: {name}": data for name, data in plots.items()}
+        text = page("Runs", head, rows, left=len(keys), plots=named, unfinished=(tables.UNFINISHED, rest), note=note)
+        _write(chosen.html, text.encode())
+
+
+def _plots(groups: Sequence[compare.Group]) -> dict[str, bytes]:
+    from pwfn.pareto import pareto
+
+    datasets = dict.fromkeys(group.settings["dataset.name"] for group in groups)
+    return {dataset.replace("/", "-"): _png(pareto(groups, dataset)) for dataset in datasets}
+
+
+def _png(figure: Figure) -> bytes:
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=110)
+    return data.getvalue()
+
+
+def _run(folder: Path) -> None:
+    from pwfn import console, plots
+
+    summary = read_json(folder / "summary.json")
+    if summary is None:
+        raise ValueError(f"{folder} holds no run")
+    drawn = plots.draw(folder)
+    if summary["status"] == "finished":
+        console.print_summary(summary, folder)
+    else:
+        Console().print(f"{folder}: {summary['status']} {summary.get('error', '')}", highlight=False)
+    for path in drawn.values():
+        Console(soft_wrap=True).print(f"plot: {path}", highlight=False)
+
+
+def _workspace(chosen: argparse.Namespace) -> None:
+    from pwfn import workspace
+
+    keys = compare.swept(compare.find(chosen.folders)) if chosen.folders else workspace.SWEPT
+    board = workspace.build(chosen.entity, chosen.project, name=chosen.name, swept=keys)
+    if chosen.json:
+        _write(chosen.json, workspace.to_json(board).encode())
+    else:
+        board.save()
+        Console(soft_wrap=True).print(board.url, highlight=False)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,92 @@
+"""Tables of compared runs: for the terminal, as Markdown, as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from pwfn.compare import FIGURES, Group, Run
+
+__all__ = ["cells", "csv_rows", "heading", "headings", "markdown", "rich_table", "unfinished_cells"]
+
+UNFINISHED = ("run", "status", "rounds done", "why")
+
+
+def headings(groups: Sequence[Group], keys: Sequence[str]) -> list[str]:
+    """Swept settings, number of runs, and the figures that any of the groups has."""
+    return [*map(heading, keys), "runs", *(FIGURES[name][0] for name in _figures(groups))]
+
+
+def cells(groups: Sequence[Group], keys: Sequence[str]) -> list[list[str]]:
+    """One row of text per group, ``mean ± sample standard deviation`` where a group has several runs."""
+    figures = _figures(groups)
+    return [
+        [*(group.settings[key] for key in keys), str(len(group.runs)), *(_cell(group, name) for name in figures)]
+        for group in groups
+    ]
+
+
+def unfinished_cells(runs: Iterable[Run]) -> list[list[str]]:
+    """One row of text per run that is not finished, under :data:`UNFINISHED`."""
+    return [
+        [str(run.folder), run.status, str(run.rounds), str(run.summary.get("error", ""))]
+        for run in runs
+        if run.status != "finished"
+    ]
+
+
+def rich_table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str, *, left: int) -> Table:
+    """A table for the terminal; the first ``left`` columns are text, the others numbers."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for i, name in enumerate(head):
+        table.add_column(name, justify="left" if i < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int) -> str:
+    """A Markdown table; the first ``left`` columns are text, the others numbers."""
+    rule = ["---" if i < left else "---:" for i in range(len(head))]
+    lines = [head, rule, *([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def csv_rows(groups: Sequence[Group], keys: Sequence[str]) -> list[dict[str, Any]]:
+    """One row per group with unrounded figures: ``<figure>`` and, over several runs, ``<figure>_std``."""
+    rows = []
+    for group in groups:
+        row: dict[str, Any] = {heading(key): value for key, value in group.settings.items()}
+        row["runs"] = len(group.runs)
+        row["seeds"] = " ".join(str(run.seed) for run in group.runs)
+        for name in FIGURES:
+            found = group.figure(name)
+            if found is not None:
+                column = name.removeprefix("sizes.")
+                row[column] = found[0]
+                if len(group.runs) > 1:
+                    row[f"{column}_std"] = found[1]
+        rows.append({**row, "folders": " ".join(str(run.folder) for run in group.runs)})
+    return rows
+
+
+def heading(key: str) -> str:
+    """The heading of a setting's column: the group where the setting says which option was chosen."""
+    for ending in (".pull._target_", "._target_", ".path", ".name"):
+        key = key.removesuffix(ending)
+    return key
+
+
+def _figures(groups: Sequence[Group]) -> list[str]:
+    return [name for name in FIGURES if any(group.figure(name) is not None for group in groups)]
+
+
+def _cell(group: Group, name: str) -> str:
+    found, (_, factor, style) = group.figure(name), FIGURES[name]
+    if found is None:
+        return "–"
+    mean, spread = (format(factor * value, style) for value in found)
+    return f"{mean} ± {spread}" if len(group.runs) > 1 else mean
