@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
@@ -52,6 +53,7 @@ def round_line(row: Mapping[str, float]) -> str:
     )
 
 
+@rank_zero_only
 def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
     """Baseline against result, where the files are, how to send an offline run to W&B."""
     table = Table(title=f"{summary['method']} · {summary['model']} · {summary['dataset']} · seed {summary['seed']}")

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-__all__ = ["create_timm", "load_weights", "read_weights", "require_logits"]
+__all__ = ["create_timm", "load_weights", "read_weights", "require_head", "require_logits"]
 
 
 def create_timm(name: str, *, pretrained: bool = False, **kwargs: Any) -> nn.Module:
@@ -83,6 +83,20 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
             f"{path} does not fit the network ({'; '.join(problems[:4])}{more}): change model.checkpoint or model.name"
         )
     model.load_state_dict(weights)
+
+
+def require_head(model: nn.Module, num_classes: int) -> None:
+    """Refuse pretrained weights whose head was made for another number of classes: timm would start it anew.
+
+    Raises:
+        ValueError: naming both numbers.
+    """
+    trained = getattr(model, "pretrained_cfg", {}).get("num_classes", num_classes)
+    if trained != num_classes:
+        raise ValueError(
+            f"the pretrained head has {trained} classes, the data {num_classes}: set model.pretrained=false to train "
+            "from scratch, or model.checkpoint to weights for these classes"
+        )
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from pwfn import baseline, movement, plots, provenance, results, tracking
+from pwfn import baseline, movement, plots, provenance, results, tracking, validation
 from pwfn.checkpoints import AtomicCheckpoints, checkpointing, last_checkpoint
 from pwfn.classifier import Classifier
 from pwfn.console import HEADER, round_line
@@ -59,6 +59,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
     Raises:
         ValueError: one sentence that names the setting to change.
     """
+    validation.check(cfg)
     previous = read_json(folder / "summary.json")
     if previous is not None and previous.get("config_hash") != config_hash(cfg):
         raise ValueError(f"{folder} holds a run with another configuration: choose another hydra.run.dir, or delete it")
