@@ -38,8 +38,9 @@ def by_sigma(round: int, before: Flat, after: Flat) -> list[dict[str, Any]]:
     octave = _octave(before.sigma[taken])
     size = int(top) - LOWEST + 1
     counts = torch.bincount(octave - LOWEST, minlength=size)
-    sums = torch.bincount(octave - LOWEST, weights=distance, minlength=size)
-    largest = torch.zeros_like(sums).scatter_reduce_(0, octave - LOWEST, distance, "amax")
+    sums = torch.zeros(size, dtype=distance.dtype, device=distance.device)
+    largest = sums.scatter_reduce(0, octave - LOWEST, distance, "amax")
+    sums = sums.index_add(0, octave - LOWEST, distance)
     columns = {
         "log2_sigma": range(LOWEST, LOWEST + size),
         "free": _count(after.sigma[~after.fixed], size),

@@ -20,6 +20,13 @@ COSTS = (
     ("sizes.entropy_coded", 1e-6, "model.pwfn (MB)"),
     ("unique", 1.0, "unique values"),
 )
+PUBLISHED_COSTS = (
+    ("entropy_nonzero", 1.0, "entropy (bits a weight, without zeros)"),
+    COSTS[1],
+    ("unique_nonzero", 1.0, "unique values (without zero)"),
+)
+"""Published figures leave zeros out, and so do ours beside them."""
+
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = "osD^vPX*<>"
 
@@ -44,14 +51,16 @@ def pareto(groups: Sequence[Group], dataset: str) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(13, 4.6))
         panels = figure.subplots(1, len(COSTS), sharey=True)
-        for axes, (cost, factor, label) in zip(panels, COSTS, strict=True):
+        costs = PUBLISHED_COSTS if published else COSTS
+        for axes, (cost, factor, label) in zip(panels, costs, strict=True):
             for model in models:
                 ours = [g for g in shown if _model(g.settings["model.name"]) == model and g.figure(cost)]
                 _points(axes, ours, cost, factor, marker[model], colour)
             for point in published:
                 _published(axes, point, cost, marker[point.model], colour[point.method])
             axes.set_xlabel(label)
-            if cost != "entropy" and axes.has_data():
+            low, high = axes.dataLim.intervalx
+            if 0 < 20 * low < high:
                 axes.set_xscale("log")
         panels[0].set_ylabel("test top-1 (%)")
         handles = [Line2D([], [], color=colour[m], lw=4, label=m) for m in methods]
@@ -94,7 +103,7 @@ def _points(axes: Axes, groups: Sequence[Group], cost: str, factor: float, marke
 
 
 def _published(axes: Axes, point: Published, cost: str, marker: str, colour: str) -> None:
-    x = {"entropy": point.entropy, "unique": point.unique}.get(cost)
+    x = {"entropy_nonzero": point.entropy, "unique_nonzero": point.unique}.get(cost)
     if x is not None:
         read = point.source == "read"
         axes.plot(

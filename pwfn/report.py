@@ -78,20 +78,20 @@ def _compare(chosen: argparse.Namespace) -> None:
     finished, again = compare.repeated([run for run in runs if run.status == "finished"])
     keys = compare.swept(finished)
     groups = compare.grouped(finished, keys)
-    head, rows, rest = tables.headings(groups, keys), tables.cells(groups, keys), tables.unfinished_cells(runs)
+    shown, shared = tables.constant(groups, keys)
+    head, rows, rest = tables.headings(groups, shown), tables.cells(groups, shown), tables.unfinished_cells(runs)
     note = f"{len(runs)} runs: {len(finished)} finished in {len(groups)} settings, {len(rest)} not finished."
     if again:
         note += f" {len(again)} older repetitions of the same run are left out."
-    console = Console(soft_wrap=True)
     if rows:
-        console.print(tables.rich_table(head, rows, "Finished runs", left=len(keys)))
+        tables.print_table(head, rows, f"Finished runs: {shared}" if shared else "Finished runs", left=len(shown))
     if rest:
-        console.print(tables.rich_table(tables.UNFINISHED, rest, "Not finished", left=4))
-    console.print(note, highlight=False)
+        tables.print_table(tables.UNFINISHED, rest, "Not finished", left=4)
+    Console(soft_wrap=True).print(note, highlight=False)
     if chosen.csv:
         write_csv(chosen.csv, tables.csv_rows(groups, keys))
     if chosen.markdown:
-        text = tables.markdown(head, rows, left=len(keys))
+        text = tables.markdown(head, rows, left=len(shown))
         if rest:
             text += "\n" + tables.markdown(tables.UNFINISHED, rest, left=4)
         _write(chosen.markdown, text.encode())
@@ -102,7 +102,8 @@ def _compare(chosen: argparse.Namespace) -> None:
         from pwfn.page import page
 
         named = {f"Accuracy against cost: {name}": data for name, data in plots.items()}
-        text = page("Runs", head, rows, left=len(keys), plots=named, unfinished=(tables.UNFINISHED, rest), note=note)
+        title = f"Runs: {shared}" if shared else "Runs"
+        text = page(title, head, rows, left=len(shown), plots=named, unfinished=(tables.UNFINISHED, rest), note=note)
         _write(chosen.html, text.encode())
 
 

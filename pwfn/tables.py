@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich import box
+from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pwfn.compare import FIGURES, Group, Run
 
-__all__ = ["cells", "csv_rows", "heading", "headings", "markdown", "rich_table", "unfinished_cells"]
+__all__ = ["cells", "constant", "csv_rows", "heading", "headings", "markdown", "print_table", "unfinished_cells"]
 
 UNFINISHED = ("run", "status", "rounds done", "why")
 
@@ -29,6 +31,13 @@ def cells(groups: Sequence[Group], keys: Sequence[str]) -> list[list[str]]:
     ]
 
 
+def constant(groups: Sequence[Group], keys: Sequence[str]) -> tuple[list[str], str]:
+    """The keys in which groups differ, and the values that they all share, for a title."""
+    shared = [key for key in keys if len({group.settings[key] for group in groups}) == 1]
+    values = " · ".join(groups[0].settings[key] for key in shared) if groups else ""
+    return [key for key in keys if key not in shared], values
+
+
 def unfinished_cells(runs: Iterable[Run]) -> list[list[str]]:
     """One row of text per run that is not finished, under :data:`UNFINISHED`."""
     return [
@@ -38,14 +47,20 @@ def unfinished_cells(runs: Iterable[Run]) -> list[list[str]]:
     ]
 
 
-def rich_table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str, *, left: int) -> Table:
-    """A table for the terminal; the first ``left`` columns are text, the others numbers."""
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str, *, left: int) -> None:
+    """Print a table; the first ``left`` columns are text, the others numbers.
+
+    Never narrower than its cells: a terminal that is too small wraps or scrolls its lines, which is easier to
+    read than cells cut to three letters.
+    """
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for i, name in enumerate(head):
-        table.add_column(name, justify="left" if i < left else "right", overflow="fold")
+        text = i < left
+        table.add_column(name if text else name.replace(" ", "\n"), justify="left" if text else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
-    return table
+        table.add_row(*map(escape, row))
+    needed = Console(width=10_000).measure(table).maximum
+    Console(width=max(Console().width, needed)).print(table)
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int) -> str:

@@ -60,7 +60,8 @@ def write_run(
     summary: dict[str, Any] = {"status": status, "config_hash": digest, "seed": seed, "method": method}
     summary |= {"model": model, "dataset": dataset, "versions": {"pwfn": "0.1.0"}}
     if acc1 is not None:
-        summary |= {"acc1": acc1, "baseline_acc1": 91.0, "unique": 100, "entropy": 4.0, "sparsity": 0.25}
+        summary |= {"acc1": acc1, "baseline_acc1": 91.0, "unique": 100, "unique_nonzero": 99}
+        summary |= {"entropy": 4.0, "entropy_nonzero": 3.5, "sparsity": 0.25}
         summary["sizes"] = {"entropy_coded": 2_500_000, "ratio_float32": 8.0}
     (folder / "summary.json").write_text(json.dumps({**summary, **(extra or {})}))
     return folder
@@ -161,6 +162,14 @@ def test_command_line(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "no \\| data" in table
     assert (out / "p" / "pareto-digits.png").read_bytes().startswith(b"\x89PNG")
     assert "http" not in re.sub(r"base64,[^\"]*", "", (out / "a.html").read_text())
+
+
+def test_narrow_terminals_cut_nothing(
+    runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert report.main(["compare", str(runs)]) == 0
+    assert "91.00 ± 1.00" in (said := capsys.readouterr().out) and "…" not in said
 
 
 def test_mistakes_are_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -273,7 +282,8 @@ def test_page_in_a_browser(runs: Path, tmp_path: Path, browser: Browser) -> None
     assert report.main(["compare", str(runs), "--html", str(path)]) == 0
     browser.open(path)
     head = browser.run("return [...document.querySelectorAll('table.sortable th')].map(e => e.textContent)")
-    assert head[:4] == ["dataset", "model", "method", "prior"] and "top-1 %" in head
+    assert head[:2] == ["prior", "fixing.delta_start"] and "top-1 %" in head
+    assert "digits · resnet10t · pwfn" in browser.run("return document.title")
     column = head.index("top-1 %")
 
     def cells(i: int) -> list[float]:
