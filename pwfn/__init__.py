@@ -7,3 +7,5 @@ from pwfn.learning import GaussianLearning
 from pwfn.rounds import Rounds
 
 __all__ = ["GaussianLearning", "Rounds", "WeightFixing", "fix", "load", "to_deterministic", "to_gaussian"]
+
+__version__ = "0.1.0"

@@ -22,7 +22,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from pwfn import baseline, movement, plots, provenance, results, tracking, validation
+from pwfn import __version__, baseline, movement, plots, provenance, results, tracking, validation
 from pwfn.checkpoints import AtomicCheckpoints, checkpointing, last_checkpoint
 from pwfn.classifier import Classifier
 from pwfn.console import HEADER, round_line
@@ -38,7 +38,7 @@ from pwfn.network import create_timm, load_weights, require_head, require_logits
 
 __all__ = ["Experiment", "config_hash", "evaluate", "execute", "prepare"]
 
-PACKAGES = ("pwfn", "torch", "timm", "lightning", "hydra-core", "wandb")
+PACKAGES = ("torch", "timm", "lightning", "hydra-core", "wandb")
 
 
 @dataclass
@@ -364,4 +364,4 @@ def _ranks(cfg: DictConfig) -> int:
 
 
 def _versions() -> Mapping[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {"pwfn": __version__, "python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
