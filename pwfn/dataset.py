@@ -11,6 +11,7 @@ import math
 import tarfile
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,8 @@ def timm_dataset(
         labels = _labels(part)
         if labels is None:
             raise ValueError(f"{place} does not tell its labels beforehand: use a dataset of another kind")
-        parts.append(Images(_Read(part), labels, place=f"{place}, {split}"))
+        name_of = partial(part.filename, absolute=True) if hasattr(part, "filename") else None
+        parts.append(Images(_Read(part), labels, place=f"{place}, {split}", name=name_of))
     return parts[0], parts[1]
 
 
