@@ -228,10 +228,10 @@ def _conclude(
         scope=scope,
         architecture=_architecture(cfg, data.num_classes),
         prior=instantiate(cfg.prior) if cfg.method.gaussian else None,
-        settings=results.Settings(**plain(cfg.evaluation)),
+        settings=results.Settings(**plain(cfg.get("evaluation") or OmegaConf.create())),
         write=write,
     )
-    wanted = plain(cfg.export)
+    wanted = plain(cfg.get("export") or OmegaConf.create())
     if write and any(wanted.values()):
         example = next(iter(data.test_dataloader()))[0][:1]
         results.export(folder, model.cpu(), example, scope=scope, **wanted)
