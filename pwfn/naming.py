@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import date
+from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
-__all__ = ["COSMETIC", "config_hash", "content_hash", "plain", "run_name", "sweep_name"]
+from pwfn.files import read_json, write_json
+
+__all__ = ["COSMETIC", "config_hash", "content_hash", "label", "plain", "run_name", "sweep_name"]
 
 COSMETIC = (
     "logger",
@@ -79,6 +83,26 @@ def sweep_name(cfg: DictConfig) -> str:
     values = {key.rpartition(".")[2]: re.sub(r"\[.*?\]|{.*?}", "", value) for key, value in map(_split, asked)}
     swept = [key for key, value in values.items() if re.search(r"[,(]", value)]
     return _slug(swept, content_hash(sorted(asked)))
+
+
+def label(folder: Path, sweep: DictConfig, runs: Sequence[DictConfig]) -> None:
+    """Group a sweep's runs in W&B by its name and its first day, and tag each with what tells it from the others.
+
+    Args:
+        folder: of the sweep; it remembers the day.
+        sweep: the sweep's composed configuration, with Hydra's part.
+        runs: those of its runs, changed in place.
+    """
+    born = read_json(folder / "sweep.json")
+    if born is None:
+        born = {"name": sweep_name(sweep), "date": date.today().isoformat()}
+        write_json(folder / "sweep.json", born)
+    common = set.intersection(*(set(run.hydra.overrides.task) for run in runs))
+    for run in runs:
+        if "group" in run.logger:
+            with read_write(run):
+                run.logger.group = run.logger.group or f"{born['name']} {born['date']}"
+                run.logger.tags = [*run.logger.tags, *(o for o in run.hydra.overrides.task if o not in common)]
 
 
 def _task(cfg: DictConfig) -> list[str]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import logging
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,9 @@ from rich.table import Table
 
 from pwfn.files import read_json
 
-__all__ = ["ALIVE", "LOCK", "Run", "main", "print_status", "queue", "status"]
+__all__ = ["ALIVE", "LOCK", "Run", "main", "print_status", "queue", "status", "watch"]
+
+log = logging.getLogger(__name__)
 
 ALIVE = ("queued", "running")
 """States of runs that will go on by themselves."""
@@ -79,6 +83,32 @@ def status(folder: Path) -> list[Run]:
         raise ValueError(f"no sweep in {folder}: give the directory that a sweep printed when it started")
     states = queue(e["job"] for e in latest.values() if e["job"] and e["cluster"] == "slurm")
     return [_run(folder, name, latest.get(name, {}), states) for name in names]
+
+
+def watch(folder: Path, names: Sequence[str], seconds: float, alive: Callable[[], bool]) -> list[Run]:
+    """Look at some runs of a sweep every few seconds until none of them moves.
+
+    Twice before one is called stopped: on a shared file system its last files may come late.
+
+    Args:
+        folder: the sweep.
+        names: folders of the runs.
+        seconds: between two looks.
+        alive: whether processes are known to go on, whatever the files say.
+    """
+    still = False
+    while True:
+        try:
+            found = {run.folder.name: run for run in status(folder)}
+        except OSError as error:
+            log.warning("%s; looking again", error)
+        else:
+            runs = [found[name] for name in names]
+            moves = alive() or any(run.state in ALIVE for run in runs)
+            if not moves and (still or all(run.state == "finished" for run in runs)):
+                return runs
+            still = not moves
+        time.sleep(seconds)
 
 
 def queue(jobs: Iterable[str]) -> dict[str, str]:

@@ -56,7 +56,7 @@ def test_every_point_of_a_sweep_composes_and_has_a_name_of_its_own(root: Path, c
     assert Path(master.hydra.sweep.dir).name == name
     assert master.hydra.mode.name == "MULTIRUN"
     parsed = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in master.hydra.sweeper.params.items()])
-    points = [[]]  # type: list[list[str]]
+    points: list[list[str]] = [[]]
     for override in parsed:
         values = list(override.sweep_string_iterator())
         points = [[*p, f"{override.get_key_element()}={v}"] for p in points for v in values]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobStatus, run_job, setup_globals
 from omegaconf import DictConfig, open_dict, read_write
 
-__all__ = ["JobFailed", "carry_out"]
+__all__ = ["JobFailed", "carry_out", "visible_gpus"]
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +94,20 @@ def _requeue_if_preempted(environment: submitit.JobEnvironment) -> None:
     """
     if environment.cluster != "slurm" or environment.global_rank != 0:
         return
-    number = os.environ["SLURM_JOB_ID"]
+    number = environment.job_id  # 41_3: SLURM_JOB_ID of an array's last task is that of the whole array
     shown = subprocess.run(["scontrol", "--oneliner", "show", "job", number], capture_output=True, text=True).stdout
     if "JobState=RUNNING" in shown:
         log.warning("preempted: back to the queue")
         subprocess.run(["scontrol", "requeue", number], timeout=60)
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this process, by the names that CUDA_VISIBLE_DEVICES knows."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        return []
+    return [str(i) for i in range(len(re.findall(r"^GPU \d", listed, re.M)))]
