@@ -12,15 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-__all__ = ["BINS", "Reliability", "Score", "accuracy", "ensemble", "noise_curve", "perturbed", "quality"]
+from pwfn.score import Score, accuracies
+
+__all__ = ["accuracy", "ensemble", "noise_curve", "perturbed", "quality"]
 
 Loader = Iterable[tuple[Tensor, Tensor]]
-
-BINS = 20
-"""Bins of the calibration error."""
 
 
 @torch.no_grad()
@@ -38,7 +37,7 @@ def accuracy(model: nn.Module, loader: Loader, num_classes: int) -> dict[str, fl
         ``acc1`` and ``acc5`` in percent, ``loss`` in nats.
     """
     device = next(model.parameters()).device
-    score, loss = _accuracies(num_classes).to(device), MeanMetric().to(device)
+    score, loss = accuracies(num_classes).to(device), MeanMetric().to(device)
     training = model.training
     model.eval()
     for images, targets in _batches(loader, device):
@@ -52,7 +51,7 @@ def accuracy(model: nn.Module, loader: Loader, num_classes: int) -> dict[str, fl
 
 @torch.no_grad()
 def quality(model: nn.Module, loader: Loader, num_classes: int) -> dict[str, Any]:
-    """All figures of a network in evaluation mode, see :meth:`Score.compute`."""
+    """All figures of a network in evaluation mode, see :meth:`pwfn.score.Score.compute`."""
     device = next(model.parameters()).device
     score = Score(num_classes).to(device)
     model.eval()
@@ -85,7 +84,7 @@ def ensemble(
         seed: of the draws; figures repeat on the same kind of device.
 
     Returns:
-        One entry per size, ascending: ``draws``, and the figures of :meth:`Score.compute`.
+        One entry per size, ascending: ``draws``, and the figures of :meth:`pwfn.score.Score.compute`.
     """
     device = next(model.parameters()).device
     scores = {size: Score(num_classes).to(device) for size in sorted(set(draws))}
@@ -179,70 +178,6 @@ def perturbed(model: nn.Module, sigma: Mapping[str, Tensor]) -> Iterator[Callabl
     finally:
         for p, mu in zip(parameters, mus, strict=True):
             p.data.copy_(mu)
-
-
-class Reliability(Metric):
-    """Predictions binned by their confidence, in bins of equal width; a confidence of 1 is in the last one.
-
-    (torchmetrics' calibration error keeps a bin more for the confidence 1, and does not show its bins.)
-    """
-
-    totals: Tensor
-
-    def __init__(self, bins: int = BINS) -> None:
-        super().__init__()
-        self.add_state("totals", torch.zeros(bins, 3, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, p: Tensor, targets: Tensor) -> None:
-        """Add probabilities ``[B, K]`` and class indices ``[B]``."""
-        confidence, prediction = p.double().max(1)
-        bins = len(self.totals)
-        entry = torch.stack((torch.ones_like(confidence), confidence, (prediction == targets).double()), 1)
-        self.totals.index_add_(0, (confidence * bins).long().clamp(max=bins - 1), entry)
-
-    def compute(self) -> Tensor:
-        """Images, mean confidence and accuracy (0 to 1) of each bin, float64 ``[bins, 3]``; 0 in empty bins."""
-        count = self.totals[:, :1]
-        return torch.cat((count, self.totals[:, 1:] / count.clamp(min=1)), 1)
-
-
-class Score(nn.Module):
-    """Accuracy and calibration of a stream of predictions."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.accuracies = _accuracies(num_classes)
-        self.means = MetricCollection({"nll": MeanMetric(), "brier": MeanMetric()}, compute_groups=False)
-        self.reliability = Reliability()
-
-    def update(self, log_p: Tensor, targets: Tensor) -> None:
-        """Add log-probabilities ``[B, K]`` and class indices ``[B]``."""
-        p = log_p.exp()
-        chosen = log_p.gather(1, targets[:, None]).squeeze(1)
-        self.accuracies.update(log_p, targets)
-        self.means["nll"].update(-chosen)
-        self.means["brier"].update(p.square().sum(1) - 2 * chosen.exp() + 1)
-        self.reliability.update(p, targets)
-
-    def compute(self) -> dict[str, Any]:
-        """``acc1``, ``acc5`` (percent), ``nll`` (nats), ``brier`` (sum over the classes, 0 to 2), ``ece`` (0 to
-        1), and ``reliability``: ``count``, ``confidence``, ``accuracy`` (0 to 1) of each bin."""
-        table = self.reliability.compute()
-        count, confidence, correct = table.T
-        ece = float((count * (confidence - correct).abs()).sum() / count.sum().clamp(min=1))
-        rows = [dict(zip(("count", "confidence", "accuracy"), row, strict=True)) for row in table.tolist()]
-        accuracies = {name: round(100 * float(value), 4) for name, value in self.accuracies.compute().items()}
-        means = {name: float(value) for name, value in self.means.compute().items()}
-        return {**accuracies, **means, "ece": ece, "reliability": rows}
-
-
-def _accuracies(num_classes: int) -> MetricCollection:
-    return MetricCollection(
-        {
-            "acc1": MulticlassAccuracy(num_classes, average="micro"),
-            "acc5": MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes)),
-        }
-    )
 
 
 def _batches(loader: Loader, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from pwfn.evaluation import Reliability, Score, accuracy, ensemble, noise_curve, perturbed, quality
+from pwfn.evaluation import accuracy, ensemble, noise_curve, perturbed, quality
 from pwfn.gaussian import gaussian_weights, to_deterministic, to_gaussian
+from pwfn.score import Reliability, Score
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -89,7 +90,8 @@ def test_agrees_with_torchmetrics(classes: int, images: int, seed: int) -> None:
 def test_quality_agrees_with_accuracy() -> None:
     net, data = small(), batches()
     plain, full = accuracy(net, data, 6), quality(net, data, 6)
-    assert full["acc1"] == pytest.approx(plain["acc1"]) and full["acc5"] == pytest.approx(plain["acc5"])
+    for name in ("acc1", "acc5"):
+        assert full[name] == pytest.approx(plain[name], abs=1e-3)
     assert full["nll"] == pytest.approx(plain["loss"], rel=1e-5)
 
 
@@ -114,7 +116,7 @@ def test_ensemble_averages_softmax_by_a_dense_reference() -> None:
     assert [entry["draws"] for entry in result] == [1, 2, 5]
     for entry in result:
         p = torch.stack(table[: entry["draws"]]).mean(0)
-        assert entry["acc1"] == pytest.approx(100 * float((p.argmax(1) == targets).float().mean()))
+        assert entry["acc1"] == pytest.approx(100 * float((p.argmax(1) == targets).float().mean()), abs=1e-3)
         assert entry["nll"] == pytest.approx(float(nn.functional.nll_loss(p.log(), targets)), rel=1e-5)
 
 
