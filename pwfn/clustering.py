@@ -9,31 +9,19 @@ Time is O(N) plus a few hundred picks on small tables, memory is O(N); no ``N x 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pwfn.apot import candidates
 from pwfn.assignment import Assignment
+from pwfn.intervals import SIGMA_FLOOR, Free, each, histogram, intervals, largest
 
 __all__ = ["assign"]
-
-SIGMA_FLOOR = 2.0**-20
-CHUNK_CPU, CHUNK_GPU = 2**15, 2**24  # weights per step: a CPU core keeps its chunk in cache
-TABLE_LIMIT = 2**22  # more kinds of interval than this are sorted instead of counted in a table
-
-
-T = TypeVar("T")
-
-
-class _Free(NamedTuple):
-    place: Tensor
-    mu: Tensor
-    sigma: Tensor
 
 
 class _Pick(NamedTuple):
@@ -91,16 +79,16 @@ def assign(
     near_zero = step if zero_fix else 0.0
     left = math.ceil(Decimal(str(float(fraction))) * mu.numel())
     group = torch.full_like(mu, -1, dtype=torch.int32)
-    free = _Free(torch.arange(mu.numel(), dtype=torch.int32, device=mu.device), mu, sigma)
+    free = Free(torch.arange(mu.numel(), dtype=torch.int32, device=mu.device), mu, sigma)
     picks: list[_Pick] = []
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for order, reach in _schedule(float(delta), growth, max_order):
             known = {pick.centroid for pick in picks}
             if left <= 0 or len(known) == max_unique:
                 break
-            grid = candidates(_largest(free.mu), order, min_exponent=min_exponent)
-            code, stride = _intervals(pool, free, grid, reach, step, zero_fix)
-            kinds, code, counts = _histogram(code, (len(grid) + 1) * stride)
+            grid = candidates(largest(free.mu), order, min_exponent=min_exponent)
+            code, stride = intervals(pool, free, grid, reach, step, zero_fix)
+            kinds, code, counts = histogram(code, (len(grid) + 1) * stride)
             table, chosen = _greedy(kinds, counts, stride, grid.tolist(), left, known, max_unique)
             if chosen:
                 table = torch.where(table < 0, table, table + len(picks))
@@ -128,11 +116,11 @@ def _check(
     for name, x in (("mu", mu), ("sigma", sigma)):
         if x.dim() != 1 or x.dtype != torch.float32:
             raise ValueError(f"{name} must be a float32 vector, got {x.dtype} of shape {tuple(x.shape)}")
-        if not math.isfinite(_largest(x)):
+        if not math.isfinite(largest(x)):
             raise ValueError(f"{name} must be finite")
     for holds, demand in (
         (len(mu) == len(sigma) and mu.device == sigma.device, "mu and sigma must have one length and device"),
-        (_largest(mu) <= step * 2**24, f"|mu| must not exceed {step * 2**24}, 2**24 times the smallest power"),
+        (largest(mu) <= step * 2**24, f"|mu| must not exceed {step * 2**24}, 2**24 times the smallest power"),
         (0 <= fraction <= 1, f"fraction must be in [0, 1], got {fraction}"),
         (0 < delta < math.inf, f"delta must be positive and finite, got {delta}"),
         (1 < growth < math.inf, f"growth must be above 1 and finite, got {growth}"),
@@ -141,11 +129,6 @@ def _check(
     ):
         if not holds:
             raise ValueError(demand)
-
-
-def _largest(x: Tensor) -> float:
-    """Largest magnitude; NaN if there is one, 0 for an empty tensor."""
-    return max(map(abs, torch.stack(x.aminmax()).tolist())) if len(x) else 0.0
 
 
 def _schedule(reach: float, growth: float, max_order: int) -> Iterator[tuple[int, float]]:
@@ -158,62 +141,6 @@ def _schedule(reach: float, growth: float, max_order: int) -> Iterator[tuple[int
             yield order, reach
         reach *= growth
         yield order, reach
-
-
-def _each(pool: ThreadPoolExecutor, work: Callable[..., T], *vectors: Tensor) -> list[T]:
-    """Apply ``work`` to corresponding chunks of vectors of one length; on a CPU, one thread to a chunk."""
-    if vectors[0].is_cuda:
-        return list(map(work, *(vector.split(CHUNK_GPU) for vector in vectors)))
-    return list(pool.map(work, *(vector.split(CHUNK_CPU) for vector in vectors)))
-
-
-def _intervals(
-    pool: ThreadPoolExecutor, free: _Free, grid: Tensor, reach: float, step: float, zero_fix: bool
-) -> tuple[Tensor, int]:
-    """Which candidates each weight may take, as ``first * stride + how many``; also returns ``stride``.
-
-    In multiples of ``step``, the end of the reach is rounded to the nearest whole number and, should that be
-    too far, lowered by one: the very comparison of the definition decides. Since the candidates are symmetric,
-    the lower end is the upper end of the mirrored weight.
-    """
-    points = grid.to(free.mu.device) / step
-    size, edge = len(points), int(points[-1]) + 1
-    widest = 2 * reach * max(_largest(free.sigma), SIGMA_FLOOR) / step + 3  # whole numbers within a reach
-    stride = 1 + int(min(size, widest))
-    code = torch.empty_like(free.place, dtype=torch.int32 if (size + 1) * stride < 2**31 else torch.int64)
-    rank = None
-    if 2 * edge < len(code):  # then looking ranks up is cheaper than searching
-        whole = torch.arange(-edge, edge + 1, device=points.device)
-        rank = torch.searchsorted(points, whole.double(), right=True).to(code.dtype)
-
-    def reached(x: Tensor, s: Tensor, least: Tensor) -> Tensor:
-        """How many candidates are at or below the upper end of the reach."""
-        end = torch.add(x, s, alpha=reach).round_()
-        too_far = torch.sub(end, x).div_(s).gt_(reach)
-        end = torch.maximum(end.sub_(too_far), least).clamp_(-edge, edge)
-        if rank is None:
-            return torch.searchsorted(points, end, right=True)
-        return rank.index_select(0, end.add_(edge).to(torch.int32))
-
-    def encode(mu: Tensor, sigma: Tensor, out: Tensor) -> None:
-        x = mu.double().mul_(1 / step)
-        s = sigma.double().clamp_(min=SIGMA_FLOOR).mul_(1 / step)
-        # With zero_fix the reach of a weight smaller than the step does not end before 0.
-        least = x.trunc().abs_().mul_(-edge) if zero_fix else torch.full_like(x, -edge)
-        end = reached(x, s, least)
-        first = size - reached(x.neg_(), s, least)
-        out.copy_(end.sub_(first).add_(first, alpha=stride))
-
-    _each(pool, encode, free.mu, free.sigma, code)
-    return code, stride
-
-
-def _histogram(code: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The kinds of interval, each weight's index among them, and the number of weights of each kind."""
-    if size > TABLE_LIMIT:
-        kinds, kind, counts = code.unique(return_inverse=True, return_counts=True)
-        return kinds, kind, counts
-    return torch.arange(size, device=code.device), code, code.bincount(minlength=size)
 
 
 def _greedy(
@@ -257,16 +184,16 @@ def _greedy(
     return table, chosen
 
 
-def _take(pool: ThreadPoolExecutor, free: _Free, code: Tensor, table: Tensor, group: Tensor) -> _Free:
+def _take(pool: ThreadPoolExecutor, free: Free, code: Tensor, table: Tensor, group: Tensor) -> Free:
     """Enter the groups that ``table`` gives to the intervals; returns the weights that stay free."""
 
-    def enter(place: Tensor, mu: Tensor, sigma: Tensor, code: Tensor) -> _Free:
+    def enter(place: Tensor, mu: Tensor, sigma: Tensor, code: Tensor) -> Free:
         taken = table.index_select(0, code)
         group.scatter_(0, place.long(), taken)
         keep = (taken < 0).nonzero().squeeze(1)
-        return _Free(*(x.index_select(0, keep) for x in (place, mu, sigma)))
+        return Free(*(x.index_select(0, keep) for x in (place, mu, sigma)))
 
-    return _Free(*map(torch.cat, zip(*_each(pool, enter, *free, code), strict=True)))
+    return Free(*map(torch.cat, zip(*each(pool, enter, *free, code), strict=True)))
 
 
 def _distance(centroid: Tensor, mu: Tensor, sigma: Tensor, near_zero: float) -> Tensor:
@@ -292,11 +219,11 @@ def _drop_farthest(
     """Free all but the nearest of the last group's members."""
     members = (group == len(picks) - 1).nonzero().squeeze(1)
     centroid = torch.tensor(picks[-1].centroid, dtype=torch.float64, device=mu.device)
-    parts = _each(pool, lambda at: _distance(centroid, mu[at], sigma[at], near_zero), members)
+    parts = each(pool, lambda at: _distance(centroid, mu[at], sigma[at], near_zero), members)
     group[members[~_nearest(torch.cat(parts), picks[-1].members)]] = -1
 
 
-def _take_nearest(group: Tensor, free: _Free, left: int, picks: list[_Pick], near_zero: float) -> list[_Pick]:
+def _take_nearest(group: Tensor, free: Free, left: int, picks: list[_Pick], near_zero: float) -> list[_Pick]:
     """Let the ``left`` free weights nearest to a centroid already picked take it; returns the new groups."""
     codebook = torch.tensor(sorted({pick.centroid for pick in picks}), dtype=torch.float64).to(group.device)
     above = torch.searchsorted(codebook, free.mu.double()).clamp_(max=len(codebook) - 1)
@@ -320,7 +247,7 @@ def _assignment(pool: ThreadPoolExecutor, mu: Tensor, group: Tensor, picks: list
         torch.ge(group, 0, out=fixed)
         torch.where(fixed, padded.index_select(0, group.clamp(min=0)), mu, out=values)
 
-    _each(pool, write, mu, group, values, fixed)
+    each(pool, write, mu, group, values, fixed)
     return Assignment(
         values=values,
         fixed=fixed,
