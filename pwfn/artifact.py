@@ -111,9 +111,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(f"{path} contradicts itself: {error}") from error
 
 
-def _pack(
-    state: Mapping[str, Tensor], shared: Iterable[str], architecture: Mapping[str, Any]
-) -> tuple[bytes, Sizes]:
+def _pack(state: Mapping[str, Tensor], shared: Iterable[str], architecture: Mapping[str, Any]) -> tuple[bytes, Sizes]:
     """The bytes of the file, and what the network weighs."""
     owner = codebook.owners(state)
     coded, rest = _divide(state, owner, shared)
@@ -154,9 +152,7 @@ def _entry(name: str, tensor: Tensor, owner: str, shared: bool) -> dict[str, Any
     return {"name": name, "kind": kind, "shape": list(tensor.shape)}
 
 
-def _unpack(
-    header: bytes, table: bytes, stream: bytes, plain: bytes
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _unpack(header: bytes, table: bytes, stream: bytes, plain: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The architecture and the state dict of four sections."""
     description = json.loads(_decompress(header))
     values, counts = codebook.from_json(_decompress(table))

@@ -58,9 +58,7 @@ def owners(state: Mapping[str, Tensor]) -> dict[str, str]:
     """For every name the first name that holds the same memory: itself, unless the tensor is tied."""
     first: dict[Any, str] = {}
     return {
-        name: first.setdefault((t.device, t.data_ptr(), t.dtype, t.shape, t.stride()), name)
-        if t.numel()
-        else name
+        name: first.setdefault((t.device, t.data_ptr(), t.dtype, t.shape, t.stride()), name) if t.numel() else name
         for name, t in state.items()
     }
 
@@ -113,9 +111,7 @@ def decode(stream: bytes, counts: Tensor) -> Tensor:
     coder = constriction.stream.stack.AnsCoder(np.frombuffer(stream, "<u4").astype(np.uint32))
     symbols = coder.decode(_model(counts), total)
     # A coder that rounds its probabilities otherwise than the writer's would go wrong in silence.
-    if not coder.is_empty() or not np.array_equal(
-        np.bincount(symbols, minlength=len(counts)), counts.numpy()
-    ):
+    if not coder.is_empty() or not np.array_equal(np.bincount(symbols, minlength=len(counts)), counts.numpy()):
         raise ValueError("the indices do not occur as often as the codebook counts them")
     return torch.from_numpy(symbols)
 
