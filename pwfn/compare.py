@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 __all__ = ["FIGURES", "Group", "Run", "find", "grouped", "repeated", "swept"]
 
@@ -50,7 +52,8 @@ class Run:
         folder: where it is.
         status: ``finished``, ``failed``, or ``unfinished`` (running, interrupted or never started).
         summary: ``summary.json``, as far as it got; nested keys joined by dots.
-        settings: its configuration, nested keys joined by dots; interpolations as they were written.
+        settings: its configuration, nested keys joined by dots.
+        derived: the settings that were written as interpolations, and so only follow from others.
         rounds: how many rounds ``rounds.csv`` holds.
     """
 
@@ -58,6 +61,7 @@ class Run:
     status: str
     summary: Mapping[str, Any]
     settings: Mapping[str, Any]
+    derived: frozenset[str]
     rounds: int
 
     def setting(self, key: str) -> str:
@@ -124,10 +128,13 @@ def swept(runs: Sequence[Run]) -> list[str]:
 
     A setting that only follows from the choice of its group's option (all of ``model.*`` from ``model.name``,
     ``prior.sigma`` from ``prior._target_``) is left out. A run without a setting, of another version for
-    instance, does not make it differ.
+    instance, does not make it differ. Nor is a setting shown that repeats another one of the same name
+    (``method.assign.growth`` is ``fixing.growth``).
     """
-    keys = dict.fromkeys(key for run in runs for key in run.settings if not IGNORED.match(key))
+    derived = frozenset[str]().union(*(run.derived for run in runs))
+    keys = dict.fromkeys(key for run in runs for key in run.settings if key not in derived and not IGNORED.match(key))
     differing = [key for key in keys if len({r.setting(key) for r in runs if key in r.settings}) > 1]
+    differing = [key for key in differing if not _repeats(runs, key, differing)]
     chosen = [key for key in differing if CHOICE.fullmatch(key.partition(".")[2])]
     columns = list(FIXED_KEYS)
     for key in (*chosen, *(key for key in differing if key not in chosen)):
@@ -147,6 +154,13 @@ def grouped(runs: Sequence[Run], keys: Sequence[str]) -> list[Group]:
     return [Group(dict(zip(keys, values, strict=True)), tuple(groups[values])) for values in order]
 
 
+def _repeats(runs: Sequence[Run], key: str, keys: Sequence[str]) -> bool:
+    """Whether a shorter key of the same last name has the same values wherever ``key`` is set."""
+    name, depth = key.rpartition(".")[2], key.count(".")
+    same = [other for other in keys if other.rpartition(".")[2] == name and other.count(".") < depth]
+    return any(all(r.setting(key) == r.setting(other) for r in runs if key in r.settings) for other in same)
+
+
 def _follows(runs: Sequence[Run], key: str, above: Sequence[str]) -> bool:
     """Whether runs that agree on ``above`` agree on ``key``, too."""
     seen: dict[tuple[str, ...], set[str]] = {}
@@ -162,13 +176,24 @@ def _run(folder: Path) -> Run:
     status = summary.get("status")
     rounds = folder / "rounds.csv"
     done = max(0, len(rounds.read_text().splitlines()) - 1) if rounds.exists() else 0
+    written, config = dict(_flat(settings)), OmegaConf.create(settings)
+    derived = frozenset(key for key, value in written.items() if isinstance(value, str) and "${" in value)
     return Run(
         folder,
         status if status in ("finished", "failed") else "unfinished",
         dict(_flat(summary)),
-        dict(_flat(settings)),
+        {key: _resolved(config, key, value) if key in derived else value for key, value in written.items()},
+        derived,
         done,
     )
+
+
+def _resolved(config: DictConfig, key: str, written: str) -> Any:
+    """What an interpolation stands for; as it is written where that needs the process that ran."""
+    try:
+        return OmegaConf.select(config, key)
+    except OmegaConfBaseException:
+        return written
 
 
 def _load(path: Path, parse: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -58,7 +59,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str, 
         text = i < left
         table.add_column(name if text else name.replace(" ", "\n"), justify="left" if text else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(textwrap.shorten(cell, 120, placeholder=" …")) for cell in row))
     needed = Console(width=10_000).measure(table).maximum
     Console(width=max(Console().width, needed)).print(table)
 

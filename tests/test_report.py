@@ -106,6 +106,18 @@ def test_swept_number_and_arguments_of_one_choice(tmp_path: Path) -> None:
     assert keys[3:] == ["prior.scale", "fixing.delta_start"]
 
 
+def test_interpolations_are_the_settings_they_stand_for(tmp_path: Path) -> None:
+    """A sweep writes its runs' settings resolved, a single run as interpolations: both are the same setting."""
+    for folder, growth in (("single", "${fixing.delta_start}"), ("swept", "2.0")):
+        path = write_run(tmp_path / folder, delta=2.0) / ".hydra" / "config.yaml"
+        path.write_text(path.read_text().replace("assign: {", f"assign: {{delta_start: {growth}, here: '${{now:}}', "))
+    write_run(tmp_path / "other", delta=1.0)
+    found = compare.find([tmp_path])
+    assert compare.swept(found)[3:] == ["fixing.delta_start"]
+    single = next(run for run in found if run.folder.name == "single")
+    assert single.setting("method.assign.delta_start") == "2.0" and single.setting("method.assign.here") == "${now:}"
+
+
 def test_tags_of_weights_stay(tmp_path: Path) -> None:
     (run,) = compare.find([write_run(tmp_path / "a", model="resnet18.tv_in1k")])
     assert run.setting("model.name") == "resnet18.tv_in1k"
