@@ -18,20 +18,22 @@ ROOT = Path(__file__).resolve().parent
 PLUGINS = str(ROOT / "pwfn" / "plugins")
 if PLUGINS not in sys.path:  # Hydra finds the launchers in a checkout that is not installed, too
     sys.path.append(PLUGINS)
-SWEEP: dict[str, str] = {}
+SWEEP: dict[str, Any] = {}
+"""What is known of this process's sweep: it does not follow from the overrides of its single runs."""
+
+
+def _sweep_name(*, _root_: DictConfig) -> str:
+    from pwfn.naming import sweep_name, swept_keys
+
+    if not SWEEP:
+        SWEEP.update(name=sweep_name(_root_), keys=swept_keys(_root_))
+    return str(SWEEP["name"])
 
 
 def _run_name(*, _root_: DictConfig) -> str:
     from pwfn.naming import run_name
 
-    return run_name(_root_)
-
-
-def _sweep_name(*, _root_: DictConfig) -> str:
-    """The same for all runs of this process's sweep: it does not follow from their own overrides."""
-    from pwfn.naming import sweep_name
-
-    return SWEEP.setdefault("name", sweep_name(_root_))
+    return run_name(_root_, SWEEP.get("keys", ()))
 
 
 OmegaConf.register_new_resolver("root", lambda: str(ROOT), replace=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from pwfn.files import read_json, write_json
 
-__all__ = ["COSMETIC", "config_hash", "content_hash", "label", "plain", "run_name", "sweep_name"]
+__all__ = ["COSMETIC", "config_hash", "content_hash", "label", "plain", "run_name", "sweep_name", "swept_keys"]
 
 COSMETIC = (
     "logger",
@@ -58,31 +58,37 @@ def content_hash(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def run_name(cfg: DictConfig) -> str:
+def run_name(cfg: DictConfig, keys: Collection[str] = ()) -> str:
     """Folder of a run in its sweep: what was asked for, readable, and the configuration's hash.
 
     At most 80 letters, digits, ``.``, ``-`` and ``_``; the same whenever the same configuration is run.
 
     Args:
         cfg: the composed configuration with Hydra's part.
+        keys: what to tell; all that was asked for if empty.
     """
-    words = [f"{key.rpartition('.')[2]}-{value}" for key, value in map(_split, _task(cfg))]
+    asked = [(key, value) for key, value in map(_split, _task(cfg)) if not keys or key in keys]
+    words = [f"{key.rpartition('.')[2]}-{value}" for key, value in asked]
     return _slug(words, config_hash(cfg))
+
+
+def swept_keys(cfg: DictConfig) -> list[str]:
+    """What a sweep varies, from its composed configuration before it is taken apart into runs."""
+    params = OmegaConf.select(cfg, "hydra.sweeper.params") or {}
+    values = {key: re.sub(r"\[.*?\]|{.*?}", "", value) for key, value in map(_split, _task(cfg))}
+    return [*params, *(key for key, value in values.items() if re.search(r"[,(]", value) and key not in params)]
 
 
 def sweep_name(cfg: DictConfig) -> str:
     """Folder of a sweep: the name of its file, or for one typed by hand the swept keys and a hash of all.
 
     Args:
-        cfg: the composed configuration of the sweep, with Hydra's part, before it is taken apart into runs.
+        cfg: as of :func:`swept_keys`.
     """
     chosen = cfg.hydra.runtime.choices.get("sweeps")
     if chosen not in (None, "null"):
         return str(chosen).replace("/", "-")
-    asked = _task(cfg)
-    values = {key.rpartition(".")[2]: re.sub(r"\[.*?\]|{.*?}", "", value) for key, value in map(_split, asked)}
-    swept = [key for key, value in values.items() if re.search(r"[,(]", value)]
-    return _slug(swept, content_hash(sorted(asked)))
+    return _slug((key.rpartition(".")[2] for key in swept_keys(cfg)), content_hash(sorted(_task(cfg))))
 
 
 def label(folder: Path, sweep: DictConfig, runs: Sequence[DictConfig]) -> None:

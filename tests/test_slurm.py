@@ -202,6 +202,16 @@ def test_undisturbed_runs_share_one_baseline(reference: dict[str, Run]) -> None:
     assert len(trained) == 1
 
 
+def test_wandb_runs_of_a_sweep_share_a_group(reference: dict[str, Run]) -> None:
+    folder = next(iter(reference.values())).folder.parent
+    born = json.loads((folder / "sweep.json").read_text())
+    for run in reference.values():
+        (file,) = run.folder.glob("wandb/offline-run-*/*.wandb")
+        sigma_join, prior = point(run).split()
+        labels = [f"{born['name']} {born['date']}", "pwfn", f"prior={prior}", f"sigma_join={sigma_join}", "digits"]
+        assert all(label.encode() in file.read_bytes() for label in labels)
+
+
 def test_requeued_run_ends_in_the_same_weights(disturbed: dict[str, Any], reference: dict[str, Run]) -> None:
     run = disturbed["runs"]["std_mu pow2"]
     assert run.state == "finished"

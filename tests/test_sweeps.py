@@ -75,6 +75,7 @@ def test_run_name_tells_what_was_asked_for() -> None:
     cfg = asked("prior=pow2", "fixing.delta_start=0.5", "sweeps=x", "logger=csv", "logger.tags=[a]", seed=1)
     name = run_name(cfg)
     assert name == f"prior-pow2_delta-start-0.5_{config_hash(cfg)}"
+    assert run_name(cfg, ["fixing.delta_start"]) == f"delta-start-0.5_{config_hash(cfg)}"
 
 
 @given(st.lists(st.text(max_size=60), max_size=8), st.integers())
