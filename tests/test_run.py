@@ -216,3 +216,14 @@ def test_divergence_fails_the_run_and_leaves_the_checkpoint(baselines: Path, tmp
     if path is not None:
         state = torch.load(path, weights_only=True)["state_dict"]
         assert all(torch.isfinite(v).all() for v in state.values() if v.is_floating_point())
+
+
+@pytest.mark.parametrize("method", ["wfn", "apot_round", "kmeans"])
+def test_other_methods_leave_the_same_files(method: str, baselines: Path, tmp_path: Path) -> None:
+    done = launch(tmp_path / method, baselines, f"method={method}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    summary = json.loads((tmp_path / method / "summary.json").read_text())
+    assert summary["method"] == method and summary["fixed_fraction"] == 1 and summary["unique"] <= 400
+    assert len(table(tmp_path / method / "rounds.csv")) == (4 if method == "wfn" else 1)
+    assert summary["acc1"] > summary["baseline_acc1"] - 20
+    assert (tmp_path / method / "model.pwfn").exists()
