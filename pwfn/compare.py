@@ -7,12 +7,13 @@ import math
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 __all__ = ["FIGURES", "Group", "Run", "find", "grouped", "repeated", "swept"]
@@ -176,24 +177,28 @@ def _run(folder: Path) -> Run:
     status = summary.get("status")
     rounds = folder / "rounds.csv"
     done = max(0, len(rounds.read_text().splitlines()) - 1) if rounds.exists() else 0
-    written, config = dict(_flat(settings)), OmegaConf.create(settings)
+    if "error" in settings:  # no configuration, but a reason to show
+        summary, settings = {**settings, **summary}, {}
+    written = dict(_flat(settings))
     derived = frozenset(key for key, value in written.items() if isinstance(value, str) and "${" in value)
     return Run(
         folder,
         status if status in ("finished", "failed") else "unfinished",
         dict(_flat(summary)),
-        {key: _resolved(config, key, value) if key in derived else value for key, value in written.items()},
+        {**written, **_resolved(settings, derived)},
         derived,
         done,
     )
 
 
-def _resolved(config: DictConfig, key: str, written: str) -> Any:
-    """What an interpolation stands for; as it is written where that needs the process that ran."""
-    try:
-        return OmegaConf.select(config, key)
-    except OmegaConfBaseException:
-        return written
+def _resolved(settings: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """What interpolations stand for; None for those that need the process that ran."""
+    values: dict[str, Any] = dict.fromkeys(keys)
+    config = OmegaConf.create(settings)
+    for key in values:
+        with suppress(OmegaConfBaseException):
+            values[key] = OmegaConf.select(config, key)
+    return values
 
 
 def _load(path: Path, parse: Any) -> dict[str, Any]:
