@@ -33,6 +33,7 @@ __all__ = [
     "read",
     "round_axis",
     "save",
+    "widen",
 ]
 
 BASELINE, FINAL, FREE, FIXED = "#7f7f7f", "#d55e00", "#009e73", "#0072b2"
@@ -92,6 +93,12 @@ def round_axis(axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:
     labels = [f"{row['round']:.0f}\n{100 * row['fraction']:g}%" for row in rows]
     axes.set_xticks(column(rows, "round"), labels, fontsize=8)
     axes.set_xlabel("round, and share of the weights fixed")
+
+
+def widen(axes: Axes, span: float = 2.0) -> None:
+    """Show at least ``span`` on the vertical axis, so that a single image does not look like a cliff."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, high - span), high)  # downwards: accuracies end at 100%
 
 
 def column(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:

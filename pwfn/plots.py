@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from pwfn.figures import BASELINE, FINAL, ORDERS, STAGES, STYLE, Files, column, new_figure, read, save
+from pwfn.figures import BASELINE, FINAL, ORDERS, STAGES, STYLE, Files, column, new_figure, read, save, widen
 from pwfn.round_plots import accuracy, movement, sharing, sigma
 
 __all__ = ["PLOTS", "codebook", "draw", "ensemble", "layers", "noise", "reliability"]
@@ -109,13 +109,10 @@ def reliability(files: Files) -> Figure | None:
         bins = files.evaluation[stage]["reliability"]
         filled = [row for row in bins if row["count"]]
         ece = files.evaluation[stage]["ece"]
-        top.plot(
-            column(filled, "confidence"),
-            column(filled, "accuracy"),
-            marker + "-",
-            color=colour,
-            label=f"{label}: ECE {ece:.4f}",
-        )
+        x, y = column(filled, "confidence"), column(filled, "accuracy")
+        top.plot(x, y, "-", color=colour, lw=1, alpha=0.4)
+        areas = [12 + 40 * math.log10(row["count"]) for row in filled]  # a bin of one image says little
+        top.scatter(x, y, areas, marker=marker, color=colour, label=f"{label}: ECE {ece:.4f}")
         edges = [i / len(bins) for i in range(len(bins) + 1)]
         bottom.stairs(
             column(bins, "count"),
@@ -172,6 +169,7 @@ def ensemble(files: Files) -> Figure | None:
         axes.set_xlabel("draws in the ensemble")
         axes.set_ylabel(text)
         axes.set_xticks(column(entries, "draws"))
+    widen(panels[0])
     panels[0].legend(fontsize=8)
     return figure
 

@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from pwfn.clustering import SIGMA_FLOOR
-from pwfn.figures import BASELINE, FINAL, FIXED, FREE, Files, Row, column, new_figure, round_axis
+from pwfn.figures import BASELINE, FINAL, FIXED, FREE, Files, Row, column, new_figure, round_axis, widen
 from pwfn.movement import LOWEST
 
 __all__ = ["accuracy", "movement", "sharing", "sigma"]
@@ -21,13 +21,16 @@ def accuracy(files: Files) -> Figure | None:
     if not rows:
         return None
     figure, (axes,) = new_figure()
-    for stage, marker, colour in (("before", "o", FREE), ("after", "s", FIXED)):
+    for stage, marker, size, colour in (("before", "o", 9, FREE), ("after", "s", 5, FIXED)):
         label = f"{stage} clustering"
-        axes.plot(column(rows, "round"), column(rows, f"acc1_{stage}"), marker=marker, color=colour, label=label)
+        axes.plot(
+            column(rows, "round"), column(rows, f"acc1_{stage}"), marker=marker, ms=size, color=colour, label=label
+        )
     if "baseline_val_acc1" in files.summary:
         axes.axhline(files.summary["baseline_val_acc1"], color=BASELINE, ls="--", label="baseline")
     round_axis(axes, rows)
     axes.set_ylabel("validation top-1 (%)")
+    widen(axes)
     axes.legend()
     return figure
 
