@@ -336,7 +336,7 @@ def preemption(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.usefixtures("preemption")
 def test_preempted_run_goes_on(root: Path, tmp_path: Path, reference: dict[str, Run]) -> None:
     sweep = one_run(root, tmp_path, reference)
-    launcher = sweep.start(seconds=0.05)
+    launcher = sweep.start(seconds=0.03)
     try:
         sweep.wait_for_round("std_mu pow2")
         urgent = ["srun", "--partition=high", "--exclusive", "--quiet", "true"]
@@ -374,7 +374,7 @@ def test_more_jobs_than_an_array_may_hold(root: Path, tmp_path: Path) -> None:
     limit = int(re.findall(r"MaxArraySize\s*=\s*(\d+)", shown)[0])
     if limit > 50:
         pytest.skip(f"MaxArraySize={limit} is too large to exceed in a test (.ci/slurm.sh sets 21)")
-    hold = "hydra.launcher.additional_parameters={hold:true,requeue:true}"
+    hold = "+hydra.launcher.additional_parameters.hold=true"
     sweep = Sweep(root, tmp_path / "sweep", f"seed=range(0,{limit + 2})", hold)
     try:
         code, text = sweep.run("hydra.launcher.detach=true")
@@ -428,7 +428,7 @@ def test_fresh_installation_submits_from_elsewhere_what_it_was(
     shutil.copy(copy / "launch.py", project)
     for name in ("conf", "sweeps"):
         shutil.copytree(copy / name, project / name, symlinks=True)
-    hold = "hydra.launcher.additional_parameters={hold:true,requeue:true}"
+    hold = "+hydra.launcher.additional_parameters.hold=true"
     sweep = one_run(project, tmp_path, reference, hold)
     sweep.python = str(wheel)
     try:
