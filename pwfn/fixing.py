@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -14,14 +13,15 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from pwfn import clustering, compression, sigma_join
+from pwfn import clustering, sigma_join
 from pwfn.assignment import Assignment
 from pwfn.gaussian import gaussian_weights
 from pwfn.prior import SIGMA_MIN
 from pwfn.ranks import agree, leave_out
+from pwfn.record import Fixing, Flat, figures, flat_weights, picks
 from pwfn.rounds import Rounds
 
-__all__ = ["Fixing", "WeightFixing", "fix", "flat_weights"]
+__all__ = ["WeightFixing", "fix"]
 
 SigmaJoin = Callable[[Tensor, Tensor, Tensor], Tensor]
 Recluster = Literal["all", "free"]
@@ -31,48 +31,6 @@ class Assign(Protocol):
     """Proposes shared values for flat float32 weights: ``assign(mu, sigma, fraction, round=t, rounds=T)``."""
 
     def __call__(self, mu: Tensor, sigma: Tensor, fraction: float, *, round: int, rounds: int) -> Assignment: ...
-
-
-@dataclass(frozen=True)
-class Flat:
-    """The weights in scope as flat vectors: mean and sigma in force, and whether each is fixed."""
-
-    mu: Tensor
-    sigma: Tensor
-    fixed: Tensor
-
-
-@dataclass(frozen=True)
-class Fixing:
-    """What a finished round hands to its listener.
-
-    Attributes:
-        row: the round's figures, one value per column of ``rounds.csv``.
-        assignment: who took which centroid in this round.
-        before: the weights as they were before the round.
-        after: the weights as they are now.
-    """
-
-    row: dict[str, float]
-    assignment: Assignment
-    before: Flat
-    after: Flat
-
-
-@torch.no_grad()
-def flat_weights(model: nn.Module) -> Flat:
-    """Gather the weights in scope of a converted network, in module order.
-
-    Returns:
-        mu, sigma: float32 ``[N]``, as in force (sigma 0 for weights without noise); fixed: bool ``[N]``.
-    """
-    mus, sigmas, fixed = [], [], []
-    for _, mu, weight in gaussian_weights(model):
-        mean, sigma = weight.mean(mu), weight.deviation()
-        mus.append(mean.flatten())
-        sigmas.append(torch.zeros_like(mus[-1]) if sigma is None else sigma.flatten())
-        fixed.append(weight.fixed.flatten())
-    return Flat(torch.cat(mus), torch.cat(sigmas), torch.cat(fixed))
 
 
 @torch.no_grad()
@@ -127,7 +85,7 @@ def _assign_free(
     count = int(free.sum())
     left = max(0, math.ceil(Decimal(str(float(fraction))) * len(free)) - (len(free) - count))
     # half a weight less than the count wanted: ceil(fraction * count) is then exact
-    part = assign(mu[free], sigma[free], max(0.0, left - 0.5) / max(1, count))
+    part = assign(mu[free], sigma[free], 1.0 if left == count else max(0.0, left - 0.5) / count)
     values, fixed = mu.clone(), flat.fixed.clone()
     group = torch.full_like(mu, -1, dtype=part.group.dtype)
     values[free], fixed[free], group[free] = part.values, part.fixed, part.group
@@ -189,9 +147,11 @@ class WeightFixing(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        epochs = trainer.current_epoch + 1
+        shown = {"round": float(self.rounds.coming(epochs - 1)), "fixed": self._fixed}
+        pl_module.log_dict(shown, prog_bar=True, logger=False)
         if not trainer.is_last_batch:
             return
-        epochs = trainer.current_epoch + 1
         due = self.rounds.due(epochs)
         if due:
             self.run(trainer, pl_module, due)
@@ -222,14 +182,14 @@ class WeightFixing(L.Callback):
             row = {
                 "round": t,
                 "fraction": self.rounds.fractions[t],
-                **_figures(before, after, assignment),
+                **figures(before, after, assignment),
                 **{f"{name}_before": value for name, value in previous.items()},
                 **{f"{name}_after": value for name, value in score.items()},
                 "train_seconds": trained if t == due[0] else 0.0,
                 "cluster_seconds": seconds,
             }
             self.rows.append(row)
-            self.clusters += _picks(t, assignment)
+            self.clusters += picks(t, assignment)
             if self.listener is not None:
                 self.listener(trainer, Fixing(row, assignment, before, after))
         self._started = time.monotonic()
@@ -248,6 +208,11 @@ class WeightFixing(L.Callback):
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         trainer.limit_train_batches = checkpoint["limit_train_batches"]
 
+    @property
+    def _fixed(self) -> float:
+        """Share of the weights fixed so far."""
+        return self.rows[-1]["fraction"] if self.rows else 0.0
+
     def _tick(self) -> None:
         """Add the time since the last look to the seconds trained towards the coming round."""
         now = time.monotonic()
@@ -259,35 +224,3 @@ class WeightFixing(L.Callback):
 
 def _paper(mu: Tensor, sigma: Tensor, fraction: float, *, round: int, rounds: int) -> Assignment:
     return clustering.assign(mu, sigma, fraction)
-
-
-def _picks(round: int, assignment: Assignment) -> list[dict[str, float]]:
-    """One row of ``clusters.csv`` per centroid picked."""
-    columns = {
-        "centroid": assignment.centroids.tolist(),
-        "count": assignment.counts.tolist(),
-        "order": assignment.orders.tolist(),
-        "reach": assignment.reaches.tolist(),
-    }
-    rows = zip(*columns.values(), strict=True)
-    return [{"round": round, "pick": i, **dict(zip(columns, row, strict=True))} for i, row in enumerate(rows)]
-
-
-def _figures(before: Flat, after: Flat, assignment: Assignment) -> dict[str, float]:
-    """The columns of a round that follow from the weights alone."""
-    fixed = after.fixed
-    figures: dict[str, float] = {
-        "fixed": int(fixed.sum()),
-        **compression.sharing(after.mu),
-        "unique_fixed": compression.unique(after.mu[fixed]),
-        "moved": int((before.fixed & fixed & (before.mu != after.mu)).sum()),
-        "sigma_mean": float(after.sigma.mean()),
-        "sigma_fixed": float(after.sigma[fixed].mean()) if fixed.any() else 0.0,
-        "sigma_free": float(after.sigma[~fixed].mean()) if (~fixed).any() else 0.0,
-    }
-    picked = len(assignment.orders) > 0
-    figures["order_last"] = int(assignment.orders[-1]) if picked else 0
-    figures["delta_last"] = float(assignment.reaches[-1]) if picked else 0.0
-    for order, share in compression.order_shares(after.mu[fixed]).items():
-        figures[f"order_{order}"] = share
-    return figures

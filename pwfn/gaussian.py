@@ -157,7 +157,8 @@ def draw(model: nn.Module, args: Any = None) -> None:
     """Draw eps for one training step; the forward pre-hook that :func:`to_gaussian` installs.
 
     All tensors are drawn before the forward, so that a layer which reads its weight twice, or runs again for
-    activation checkpointing, sees one draw. Also projects sigma back to at least 2**-30, where the optimizer may have left it. Does nothing in evaluation mode.
+    activation checkpointing, sees one draw. Also projects sigma back to at least 2**-30, where the optimizer may
+    have left it. Does nothing in evaluation mode.
 
     Args:
         model: the network that :func:`to_gaussian` converted.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pwfn.files import write_csv
-from pwfn.fixing import Flat
+from pwfn.record import Flat
 
 __all__ = ["LOWEST", "by_sigma", "record"]
 

@@ -17,8 +17,8 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from pwfn.fixing import Fixing
 from pwfn.interruption import shielded
+from pwfn.record import Fixing
 
 __all__ = ["csv_logger", "finish", "log_files", "log_round", "wandb_logger"]
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pwfn import clustering, intervals
+from pwfn import intervals
 from pwfn.apot import candidates, order_of
 from pwfn.assignment import Assignment
 from pwfn.clustering import assign

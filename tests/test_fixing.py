@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from pwfn import clustering, prior, sigma_join
 from pwfn.assignment import Assignment
 from pwfn.classifier import Classifier
-from pwfn.fixing import WeightFixing, fix, flat_weights
+from pwfn.fixing import WeightFixing, fix
 from pwfn.gaussian import gaussian_weights, to_gaussian
+from pwfn.record import flat_weights
 from pwfn.rounds import Rounds
 
 

@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 
 from pwfn import figures, movement, plots, results, scope
-from pwfn.fixing import Flat
+from pwfn.record import Flat
 
 
 def flat(mu: list[float], sigma: list[float], fixed: list[bool]) -> Flat:
