@@ -18,6 +18,7 @@ from pwfn.classifier import Classifier
 from pwfn.files import atomic
 from pwfn.loading import DataModule
 from pwfn.network import load_weights
+from pwfn.streaming import StreamModule
 
 __all__ = ["one_cycle", "train_once"]
 
@@ -29,7 +30,7 @@ def one_cycle(optimizer: torch.optim.Optimizer, steps: int, *, max_lr: float) ->
 
 def train_once(
     model: nn.Module,
-    data: DataModule,
+    data: DataModule | StreamModule,
     folder: Path,
     *,
     epochs: int,

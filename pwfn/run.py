@@ -28,13 +28,15 @@ from pwfn.classifier import Classifier
 from pwfn.console import HEADER, round_line
 from pwfn.evaluation import accuracy
 from pwfn.files import read_json, write_csv, write_json
-from pwfn.fixing import Fixing, WeightFixing, flat_weights
+from pwfn.fixing import WeightFixing
 from pwfn.gaussian import gaussian_weights, to_deterministic, to_gaussian
 from pwfn.interruption import environments
 from pwfn.learning import GaussianLearning
 from pwfn.loading import DataModule
 from pwfn.naming import config_hash, content_hash, plain
 from pwfn.network import create_timm, load_weights, require_head, require_logits
+from pwfn.record import Fixing, flat_weights
+from pwfn.streaming import Stream, StreamModule
 
 __all__ = ["Experiment", "config_hash", "evaluate", "execute", "prepare"]
 
@@ -48,7 +50,7 @@ class Experiment:
     cfg: DictConfig
     folder: Path
     model: nn.Module
-    data: DataModule
+    data: DataModule | StreamModule
     fixing: WeightFixing
     learning: GaussianLearning
 
@@ -216,7 +218,7 @@ def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _conclude(
-    cfg: DictConfig, folder: Path, model: nn.Module, data: DataModule, *, write: bool = True
+    cfg: DictConfig, folder: Path, model: nn.Module, data: DataModule | StreamModule, *, write: bool = True
 ) -> dict[str, Any]:
     """Evaluation and files of the weights in ``folder``; the figures of the summary."""
     scope = instantiate(cfg.scope)
@@ -272,9 +274,10 @@ def _start_from_baseline(experiment: Experiment) -> None:
     )
 
 
-def _network_and_data(cfg: DictConfig, *, weights: bool = True) -> tuple[nn.Module, DataModule]:
+def _network_and_data(cfg: DictConfig, *, weights: bool = True) -> tuple[nn.Module, DataModule | StreamModule]:
     images = instantiate(cfg.dataset.source)()
-    num_classes = cfg.dataset.num_classes or images[0].num_classes
+    first = images if isinstance(images, Stream) else images[0]
+    num_classes = cfg.dataset.num_classes or first.num_classes
     model = _network(cfg, num_classes) if weights else _build(cfg, num_classes)
     config = {
         **timm.data.resolve_model_data_config(model),
@@ -316,10 +319,13 @@ def _network(cfg: DictConfig, num_classes: int) -> nn.Module:
     return model
 
 
-def _data(cfg: DictConfig, images: Any, num_classes: int, data_config: dict[str, Any]) -> DataModule:
+def _data(cfg: DictConfig, images: Any, num_classes: int, data_config: dict[str, Any]) -> DataModule | StreamModule:
     settings = cfg.dataset
-    own = ("batch_size", "eval_batch_size", "workers", "val_fraction", "limit", "randomise")
-    return DataModule(
+    streamed = isinstance(images, Stream)
+    if streamed and (settings.limit or settings.randomise):
+        raise ValueError("a stream has no subsets and no randomisation: leave dataset.limit, dataset.randomise null")
+    own = ("batch_size", "eval_batch_size", "workers", *(() if streamed else ("val_fraction", "limit", "randomise")))
+    return (StreamModule if streamed else DataModule)(
         images,
         num_classes,
         data_config,
