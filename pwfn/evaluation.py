@@ -107,7 +107,7 @@ def noise_curve(
     names: Iterable[str],
     loader: Loader,
     num_classes: int,
-    scales: Sequence[float] = (0.02, 0.05, 0.1, 0.2),
+    scales: Sequence[float] = (0.05, 0.1, 0.2),
     *,
     draws: int = 3,
     seed: int = 0,

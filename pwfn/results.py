@@ -37,7 +37,7 @@ class Settings:
     """
 
     draws: Sequence[int] = (1, 5, 10, 20)
-    noise: Sequence[float] = (0.02, 0.05, 0.1, 0.2)
+    noise: Sequence[float] = (0.05, 0.1, 0.2)
     noise_draws: int = 3
     seed: int = 0
 
@@ -84,12 +84,13 @@ def conclude(
         measured[stage] = {
             **_scores(model, names, sigma, loader, num_classes, settings),
             **_shared(weights, names),
-            "sizes": artifact.sizes(weights, names).summary(),
         }
-    if write:
-        measured["final"]["sizes"] = artifact.save(
-            folder / "model.pwfn", state, names, architecture=architecture
-        ).summary()
+    measured["baseline"]["sizes"] = artifact.sizes(baseline, names).summary()
+    if not write:
+        measured["final"]["sizes"] = artifact.sizes(state, names).summary()
+    else:
+        packed = artifact.save(folder / "model.pwfn", state, names, architecture=architecture)
+        measured["final"]["sizes"] = packed.summary()
         write_json(folder / "evaluation.json", measured)
         write_csv(folder / "layers.csv", layers(state, baseline, names))
         write_csv(folder / "codebook.csv", codebook(state, names))
@@ -183,7 +184,10 @@ def _scores(
 
 def _shared(state: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Any]:
     w = torch.cat([state[name].flatten() for name in names])
-    return {**_with_sparsity(sharing(w), w.numel()), **_orders(w)}
+    figures = _with_sparsity(sharing(w), w.numel())
+    if figures["unique"] > artifact.MAX_UNIQUE:  # any float is a sum of a dozen powers or so: no figure
+        return figures
+    return {**figures, **_orders(w)}
 
 
 def _with_sparsity(figures: Mapping[str, float], weights: int) -> dict[str, float]:
