@@ -8,91 +8,43 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import timm.data
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from pwfn import __version__, baseline, movement, plots, provenance, results, tracking, validation
-from pwfn.checkpoints import AtomicCheckpoints, checkpointing, last_checkpoint
+from pwfn import __version__, baseline, movement, plots, provenance, results, tracking
+from pwfn.checkpoints import last_checkpoint
 from pwfn.classifier import Classifier
 from pwfn.console import HEADER, round_line
 from pwfn.evaluation import accuracy
+from pwfn.experiment import (
+    Experiment,
+    architecture,
+    make_mixup,
+    make_trainer,
+    network_and_data,
+    prepare,
+    trainer_settings,
+)
 from pwfn.files import read_json, write_csv, write_json
 from pwfn.fixing import WeightFixing
 from pwfn.gaussian import gaussian_weights, to_deterministic, to_gaussian
-from pwfn.interruption import environments
-from pwfn.learning import GaussianLearning
 from pwfn.loading import DataModule
 from pwfn.naming import config_hash, content_hash, plain
-from pwfn.network import create_timm, load_weights, require_head, require_logits
 from pwfn.record import Fixing, flat_weights
-from pwfn.streaming import Stream, StreamModule
+from pwfn.streaming import StreamModule
 
 __all__ = ["Experiment", "config_hash", "evaluate", "execute", "prepare"]
 
 PACKAGES = ("torch", "timm", "lightning", "hydra-core", "wandb")
-
-
-@dataclass
-class Experiment:
-    """A run that is ready to start: its input has been found and checked."""
-
-    cfg: DictConfig
-    folder: Path
-    model: nn.Module
-    data: DataModule | StreamModule
-    fixing: WeightFixing
-    learning: GaussianLearning
-
-
-def prepare(cfg: DictConfig, folder: Path) -> Experiment:
-    """Build and check everything that a run needs before anything is written or trained.
-
-    Raises:
-        ValueError: one sentence that names the setting to change.
-    """
-    validation.check(cfg)
-    previous = read_json(folder / "summary.json")
-    if previous is not None and previous.get("config_hash") != config_hash(cfg):
-        raise ValueError(f"{folder} holds a run with another configuration: choose another hydra.run.dir, or delete it")
-    rounds = instantiate(cfg.method.rounds)
-    L.seed_everything(cfg.seed, workers=True, verbose=False)
-    model, data = _network_and_data(cfg)
-    batches = max(1, len(data.train_dataloader()) // _ranks(cfg))
-    one_batch = min(1.0, 1.001 / batches)  # Lightning rounds a share of the batches down
-    rounds = replace(
-        rounds,
-        first_fraction=max(one_batch, rounds.first_fraction),
-        rest_fraction=max(one_batch, rounds.rest_fraction),
-    )
-    assign = instantiate(cfg.method.assign)
-    for t in range(len(rounds)):  # settings out of range show on a small clustering, now and not hours later
-        assign(torch.tensor([0.3, 0.5, 0.0]), torch.full((3,), 0.01), 1.0, round=t, rounds=len(rounds))
-    fixing = WeightFixing(
-        rounds,
-        assign=assign,
-        join=instantiate(cfg.sigma_join),
-        recluster=cfg.fixing.recluster,
-    )
-    learning = GaussianLearning(
-        rounds,
-        regulariser=instantiate(cfg.regulariser.pull),
-        weight=cfg.regulariser.weight,
-        biases=cfg.regulariser.biases,
-        schedule=cfg.fixing.schedule,
-        first_schedule=cfg.fixing.first_schedule,
-    )
-    return Experiment(cfg, folder, model, data, fixing, learning)
 
 
 def execute(experiment: Experiment) -> dict[str, Any]:
@@ -128,40 +80,15 @@ def execute(experiment: Experiment) -> dict[str, Any]:
 def _rounds(experiment: Experiment) -> dict[str, Any]:
     """Baseline, rounds, evaluation, files; the figures of the summary."""
     started = time.monotonic()
-    cfg, folder, model, data, fixing = (
-        experiment.cfg,
-        experiment.folder,
-        experiment.model,
-        experiment.data,
-        experiment.fixing,
-    )
+    cfg, folder, model, data = experiment.cfg, experiment.folder, experiment.model, experiment.data
     _start_from_baseline(experiment)
-    measure = partial(accuracy, num_classes=data.num_classes)
     logger = instantiate(cfg.logger)(folder, plain(cfg), name=cfg.name, job_type=cfg.method.name)
-    trainer = _trainer(cfg, folder, fixing, experiment.learning, logger)
+    trainer = make_trainer(experiment, logger)
     model.to(trainer.strategy.root_device)
-    baseline_val = measure(model, data.val_dataloader())
+    baseline_val = accuracy(model, data.val_dataloader(), data.num_classes)
     if trainer.is_global_zero:
         results.save_weights(folder / "baseline.safetensors", model.state_dict(), model=cfg.model.name)
-    prior = instantiate(cfg.prior) if cfg.method.gaussian else None
-    to_gaussian(model, prior=prior, scope=instantiate(cfg.scope))
-    mixup = _mixup(cfg, data.num_classes)
-    penalty = instantiate(cfg.method.penalty)
-    if penalty is not None:
-        penalty.fixing = fixing
-    classifier = Classifier(model, instantiate(cfg.optimizer), data.num_classes, mixup=mixup, penalty=penalty)
-    if cfg.trainer.compile:
-        model.compile()
-    fixing.evaluate = lambda net: measure(net, data.val_dataloader())
-    fixing.listener = partial(_record, fixing=fixing, folder=folder)
-    L.seed_everything(cfg.seed, workers=True, verbose=False)  # the same whether the baseline was trained or read
-    trainer.print(HEADER)
-    for row in fixing.rows:
-        trainer.print(round_line(row))
-    if fixing.rounds.epochs > 0:
-        trainer.fit(classifier, data, ckpt_path=last_checkpoint(folder))
-    else:
-        fixing.run(trainer, classifier, fixing.rounds.due(0))
+    _train_and_fix(experiment, trainer)
     final = flat_weights(model)
     sigmas = {name: sigma for name, _, w in gaussian_weights(model) if (sigma := w.deviation()) is not None}
     to_deterministic(model.eval())
@@ -183,6 +110,32 @@ def _rounds(experiment: Experiment) -> dict[str, Any]:
         tracking.log_files(logger, plots.draw(folder, summary), tables)
     tracking.finish(logger, summary)
     return summary
+
+
+def _train_and_fix(experiment: Experiment, trainer: L.Trainer) -> None:
+    """Make the network Gaussian and go through all rounds, from the last checkpoint if there is one."""
+    cfg, folder, model, data = experiment.cfg, experiment.folder, experiment.model, experiment.data
+    fixing = experiment.fixing
+    prior = instantiate(cfg.prior) if cfg.method.gaussian else None
+    to_gaussian(model, prior=prior, scope=instantiate(cfg.scope))
+    penalty = instantiate(cfg.method.penalty)
+    if penalty is not None:
+        penalty.fixing = fixing
+    classifier = Classifier(
+        model, instantiate(cfg.optimizer), data.num_classes, mixup=make_mixup(cfg, data.num_classes), penalty=penalty
+    )
+    if cfg.trainer.compile:
+        model.compile()
+    fixing.evaluate = lambda net: accuracy(net, data.val_dataloader(), data.num_classes)
+    fixing.listener = partial(_record, fixing=fixing, folder=folder)
+    L.seed_everything(cfg.seed, workers=True, verbose=False)  # the same whether the baseline was trained or read
+    trainer.print(HEADER)
+    for row in fixing.rows:
+        trainer.print(round_line(row))
+    if fixing.rounds.epochs > 0:
+        trainer.fit(classifier, data, ckpt_path=last_checkpoint(folder))
+    else:
+        fixing.run(trainer, classifier, fixing.rounds.due(0))
 
 
 def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -209,7 +162,7 @@ def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
             raise ValueError(f"the run has no setting {key!r}: only KEY=VALUE of its settings goes with evaluate=")
         cfg.merge_with_dotlist([override])
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    model, data = _network_and_data(cfg, weights=False)
+    model, data = network_and_data(cfg, weights=False)
     model.to("cuda" if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else "cpu")
     summary = {**done, **_conclude(cfg, folder, model, data)}
     write_json(folder / "summary.json", summary)
@@ -228,7 +181,7 @@ def _conclude(
         data.test_dataloader(),
         data.num_classes,
         scope=scope,
-        architecture=_architecture(cfg, data.num_classes),
+        architecture=architecture(cfg, data.num_classes),
         prior=instantiate(cfg.prior) if cfg.method.gaussian else None,
         settings=results.Settings(**plain(cfg.get("evaluation") or OmegaConf.create())),
         write=write,
@@ -270,103 +223,8 @@ def _start_from_baseline(experiment: Experiment) -> None:
         optimizer=instantiate(cfg.baseline.optimizer),
         scheduler=instantiate(cfg.baseline.scheduler),
         seed=cfg.seed,
-        trainer=_trainer_settings(cfg),
+        trainer=trainer_settings(cfg),
     )
-
-
-def _network_and_data(cfg: DictConfig, *, weights: bool = True) -> tuple[nn.Module, DataModule | StreamModule]:
-    images = instantiate(cfg.dataset.source)()
-    first = images if isinstance(images, Stream) else images[0]
-    num_classes = cfg.dataset.num_classes or first.num_classes
-    model = _network(cfg, num_classes) if weights else _build(cfg, num_classes)
-    config = {
-        **timm.data.resolve_model_data_config(model),
-        **plain(cfg.dataset.get("data_config") or OmegaConf.create()),
-    }
-    require_logits(model, config["input_size"], num_classes)
-    return model, _data(cfg, images, num_classes, config)
-
-
-def _architecture(cfg: DictConfig, num_classes: int) -> dict[str, Any]:
-    """The network of ``cfg.model`` without weights, as :mod:`pwfn.architecture` describes it."""
-    settings = cfg.model
-    kwargs = {"num_classes": num_classes, **plain(settings.kwargs)}
-    if settings._target_ != "timm.create_model":
-        return {"_target_": settings._target_, "kwargs": kwargs}
-    channels = cfg.dataset.data_config.get("input_size", [3])[0]
-    return {"name": settings.name, "kwargs": {"in_chans": channels, **kwargs}}
-
-
-def _build(cfg: DictConfig, num_classes: int, *, pretrained: bool = False) -> nn.Module:
-    description = _architecture(cfg, num_classes)
-    if "name" in description:
-        return create_timm(description["name"], pretrained=pretrained, **description["kwargs"])
-    return instantiate({"_target_": description["_target_"], **description["kwargs"]})
-
-
-def _network(cfg: DictConfig, num_classes: int) -> nn.Module:
-    """The network of ``cfg.model``, with the weights that it names."""
-    settings = cfg.model
-    model = _build(cfg, num_classes, pretrained=settings.pretrained and not settings.checkpoint)
-    if settings.checkpoint:
-        load_weights(model, settings.checkpoint)
-    elif settings.pretrained:
-        require_head(model, num_classes)
-    elif cfg.baseline.epochs < 1:
-        raise ValueError(
-            "the network has no trained weights: set model.pretrained=true, model.checkpoint or baseline.epochs"
-        )
-    return model
-
-
-def _data(cfg: DictConfig, images: Any, num_classes: int, data_config: dict[str, Any]) -> DataModule | StreamModule:
-    settings = cfg.dataset
-    streamed = isinstance(images, Stream)
-    if streamed and (settings.limit or settings.randomise):
-        raise ValueError("a stream has no subsets and no randomisation: leave dataset.limit, dataset.randomise null")
-    own = ("batch_size", "eval_batch_size", "workers", *(() if streamed else ("val_fraction", "limit", "randomise")))
-    return (StreamModule if streamed else DataModule)(
-        images,
-        num_classes,
-        data_config,
-        seed=cfg.seed,
-        augmentation=plain(settings.augmentation),
-        train_transform=instantiate(settings.train_transform),
-        **{name: settings[name] for name in own},
-    )
-
-
-def _mixup(cfg: DictConfig, num_classes: int) -> Any:
-    """timm's Mixup and CutMix for training batches, where ``dataset.mixup`` gives one of them an alpha."""
-    settings = cfg.dataset.get("mixup")
-    if settings is None or not (settings.mixup_alpha or settings.cutmix_alpha):
-        return None
-    return instantiate(settings, num_classes=num_classes)
-
-
-def _trainer(cfg: DictConfig, folder: Path, fixing: WeightFixing, learning: L.Callback, logger: Any) -> L.Trainer:
-    return L.Trainer(
-        **_trainer_settings(cfg),
-        max_epochs=fixing.rounds.epochs,
-        limit_val_batches=0,  # the fixing callback measures, before and after each round
-        reload_dataloaders_every_n_epochs=1,  # epochs differ in length
-        callbacks=[learning, fixing, *checkpointing(folder, cfg.checkpoint.minutes)],
-        plugins=[AtomicCheckpoints(), *environments()],
-        logger=logger,
-    )
-
-
-def _trainer_settings(cfg: DictConfig) -> dict[str, Any]:
-    settings = {name: value for name, value in plain(cfg.trainer).items() if name != "compile"}
-    return {**settings, "default_root_dir": None, "use_distributed_sampler": False, "num_sanity_val_steps": 0}
-
-
-def _ranks(cfg: DictConfig) -> int:
-    """Processes of a data-parallel run, as far as the configuration tells."""
-    devices = cfg.trainer.devices
-    if not isinstance(devices, int):  # a list, "auto", "0,2"
-        devices = torch.cuda.device_count() if devices == "auto" else len(str(devices).split(","))
-    return cfg.trainer.num_nodes * max(1, devices if devices > 0 else torch.cuda.device_count())
 
 
 def _versions() -> Mapping[str, str]:

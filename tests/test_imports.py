@@ -25,7 +25,7 @@ TENSORS_ONLY = {
 }
 """Modules that may import torch, the standard library and each other, nothing else."""
 
-HYDRA = {"run", "naming", "report", "compare", "results", "status", "validation", "workspace"}
+HYDRA = {"experiment", "run", "naming", "report", "compare", "results", "status", "validation", "workspace"}
 """Modules that may know hydra or omegaconf, beside launch.py."""
 
 WANDB = {"tracking", "workspace"}
