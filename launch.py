@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +48,20 @@ def main(cfg: DictConfig) -> float:
     """Carry out the configured run; its test accuracy is the value that Hydra's optimising sweepers see."""
     from pwfn import console, run  # after composition: `--help` and mistyped options answer at once
 
+    # Lightning's tips and hints; its warnings stay
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings(
+        "ignore", message=".*LeafSpec|The `srun` command|.*does not have many workers|The number of training"
+    )
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         experiment = run.prepare(cfg, folder)
     except (InstantiationException, ValueError, OSError) as error:
         raise CompactHydraException(f"{_cause(error)}") from error
-    summary = run.execute(experiment)
+    try:
+        summary = run.execute(experiment)
+    except FloatingPointError as error:
+        raise CompactHydraException(f"{error}") from error
     console.print_summary(summary, folder)
     return float(summary["acc1"])
 

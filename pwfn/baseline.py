@@ -57,6 +57,7 @@ def train_once(
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
         if not weights.exists():
+            print(f"training the baseline for {epochs} epochs: {weights}", flush=True)
             L.seed_everything(seed, verbose=False)
             classifier = Classifier(model, optimizer, data.num_classes, scheduler=scheduler)
             fit = L.Trainer(

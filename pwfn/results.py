@@ -22,7 +22,10 @@ from pwfn.compression import order_shares, sharing
 from pwfn.files import atomic, write_csv, write_json
 from pwfn.scope import Scope
 
-__all__ = ["Settings", "codebook", "conclude", "export", "layers", "names_in_scope", "save_weights"]
+__all__ = ["WEIGHTS", "Settings", "codebook", "conclude", "export", "layers", "names_in_scope", "save_weights"]
+
+WEIGHTS = ("baseline.safetensors", "model.safetensors", "sigma.safetensors")
+"""The weight files of a run; without sigma the last one is empty."""
 
 
 @dataclass(frozen=True)

@@ -132,10 +132,13 @@ def _train_and_fix(experiment: Experiment, trainer: L.Trainer) -> None:
     trainer.print(HEADER)
     for row in fixing.rows:
         trainer.print(round_line(row))
-    if fixing.rounds.epochs > 0:
-        trainer.fit(classifier, data, ckpt_path=last_checkpoint(folder))
-    else:
+    if fixing.rounds.epochs == 0:
         fixing.run(trainer, classifier, fixing.rounds.due(0))
+        return
+    try:
+        trainer.fit(classifier, data, ckpt_path=last_checkpoint(folder))
+    except FloatingPointError as error:
+        raise FloatingPointError(f"on the way to round {len(fixing.rows)}, {error}") from error
 
 
 def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -154,6 +157,9 @@ def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     done = read_json(folder / "summary.json")
     if done is None or done["status"] != "finished":
         raise ValueError(f"{folder} holds no finished run to evaluate")
+    missing = [name for name in results.WEIGHTS if not (folder / name).exists()]
+    if missing:
+        raise ValueError(f"{folder} lacks {', '.join(missing)}: the run was made by an earlier version")
     cfg = OmegaConf.load(folder / ".hydra" / "config.yaml")
     assert isinstance(cfg, DictConfig)
     for override in overrides:

@@ -45,6 +45,7 @@ def wandb_logger(
         resume="allow",
         job_type=job_type,
         config=dict(resolved),
+        settings=wandb.Settings(quiet=True),
         **settings,
     )
     run = logger.experiment
