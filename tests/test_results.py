@@ -116,5 +116,10 @@ def test_evaluating_anew_gives_the_same_figures(root: Path, run: Path) -> None:
 def test_mistakes_in_evaluating(run: Path) -> None:
     with pytest.raises(ValueError, match="holds no finished run"):
         evaluate(run / "nowhere")
+    weights = run / "sigma.safetensors"
+    moved = weights.rename(run / "elsewhere")
+    with pytest.raises(ValueError, match=r"lacks sigma\.safetensors"):
+        evaluate(run)
+    moved.rename(weights)
     with pytest.raises(ValueError, match=r"the run has no setting 'no\.such'"):
         evaluate(run, ["no.such=1"])
