@@ -81,7 +81,7 @@ def _mark_failed(folder: Path, error: BaseException) -> None:
     from pwfn.files import read_json, write_json
 
     summary = read_json(folder / "summary.json") or {}
-    if summary.get("status") not in ("failed", "finished"):
+    if summary.get("status") != "finished":
         write_json(
             folder / "summary.json", {**summary, "status": "failed", "error": f"{type(error).__name__}: {error}"}
         )
