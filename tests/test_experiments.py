@@ -84,7 +84,10 @@ def test_every_pinned_preset_exists_in_timm() -> None:
     assert all(model.name in pretrained and "." in model.name for model in names)
 
 
-@pytest.mark.parametrize("name", PAPER)
+QUICK = ("resnet18", "deit_tiny")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in PAPER])
 def test_dry_run(name: str, images: Path, tmp_path: Path) -> None:
     size = ["dataset.data_config.input_size=[3,32,32]"] + ["model.kwargs.img_size=32"] * name.startswith("deit")
     cfg = composed(
