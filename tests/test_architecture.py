@@ -65,17 +65,13 @@ def test_refused_target_never_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert called == []
 
 
-@pytest.mark.parametrize(
-    "key", ["pretrained", "checkpoint_path", "weights", "pretrained_cfg", "weights_backbone"]
-)
+@pytest.mark.parametrize("key", ["pretrained", "checkpoint_path", "weights", "pretrained_cfg", "weights_backbone"])
 def test_arguments_must_not_fetch_weights(key: str) -> None:
     with pytest.raises(ValueError, match="must not fetch weights"):
         architecture.build({"name": "test_resnet", "kwargs": {key: "somewhere"}})
 
 
-@pytest.mark.parametrize(
-    "name", ["hf-hub:someone/resnet18", "local-dir:/etc", "no_such_model", "../resnet18"]
-)
+@pytest.mark.parametrize("name", ["hf-hub:someone/resnet18", "local-dir:/etc", "no_such_model", "../resnet18"])
 def test_only_registered_names(name: str) -> None:
     with pytest.raises(ValueError, match="no model"):
         architecture.build({"name": name})

@@ -296,9 +296,7 @@ def test_malicious_target_is_refused(tiny: Path) -> None:
 
 
 def test_weights_of_another_network_are_refused(tiny: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"tiny\.pwfn: \d+ of its tensors do not fit its network, such as 'b'"
-    ):
+    with pytest.raises(ValueError, match=r"tiny\.pwfn: \d+ of its tensors do not fit its network, such as 'b'"):
         artifact.load(tiny)
 
 

@@ -102,9 +102,7 @@ def test_onnx_computes_what_torch_computes(name: str, runtime: Any, tmp_path: Pa
     shared, example = fix(network), torch.randn(2, 3, 160, 160)
     assert set(export.onnx(network, tmp_path / "m.onnx", example, shared)) == set(shared)
     with torch.no_grad():
-        assert torch.allclose(
-            run(runtime, tmp_path / "m.onnx", example), network(example), atol=1e-4, rtol=1e-4
-        )
+        assert torch.allclose(run(runtime, tmp_path / "m.onnx", example), network(example), atol=1e-4, rtol=1e-4)
 
     graph = onnx.load(tmp_path / "m.onnx").graph
     held = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
@@ -118,9 +116,7 @@ def test_onnx_computes_what_torch_computes(name: str, runtime: Any, tmp_path: Pa
 
 def test_onnx_is_small(runtime: Any, tmp_path: Path) -> None:
     network = nn.Linear(1000, 1000).eval()
-    export.onnx(
-        network, tmp_path / "m.onnx", torch.zeros(1, 1000), fix(nn.Sequential(network)) and ["weight"]
-    )
+    export.onnx(network, tmp_path / "m.onnx", torch.zeros(1, 1000), fix(nn.Sequential(network)) and ["weight"])
     assert (tmp_path / "m.onnx").stat().st_size < 1_000_000 + 4_000 + 3_000
 
 

@@ -38,8 +38,6 @@ def test_reading(benchmark: Any, unique: int, tmp_path: Path, one_core: None) ->
     speed = WEIGHTS / benchmark.stats.stats.min / 1e6
     benchmark.extra_info["million_weights_per_second"] = speed
     entropy = 8 * sizes.bound / WEIGHTS
-    print(
-        f"\n{unique} values, {entropy:.2f} bits: {speed:.1f} M weights/s, {sizes.overhead:.3%} over the bound"
-    )
+    print(f"\n{unique} values, {entropy:.2f} bits: {speed:.1f} M weights/s, {sizes.overhead:.3%} over the bound")
     assert torch.equal(back["w"], state["w"])
     assert speed > BAR

@@ -31,9 +31,7 @@ def step_of(name: str, size: int, batch: int, device: str, *, gaussian: bool, co
     model = timm.create_model(name, num_classes=100).to(device)
     if gaussian:
         to_gaussian(model)
-    optimizer = torch.optim.SGD(
-        parameter_groups(model), lr=1e-3, momentum=0.9, weight_decay=1e-4, fused=True
-    )
+    optimizer = torch.optim.SGD(parameter_groups(model), lr=1e-3, momentum=0.9, weight_decay=1e-4, fused=True)
     images = torch.randn(batch, 3, size, size, device=device)
     labels = torch.randint(100, (batch,), device=device)
     parameters = list(model.parameters())
