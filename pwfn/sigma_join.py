@@ -20,8 +20,8 @@ __all__ = [
     "std_mu",
 ]
 
-CHUNK = 1 << 20
-"""Weights whose float64 sums are formed at a time: bounds the memory beyond the result."""
+CHUNK_CPU, CHUNK_GPU = 1 << 15, 1 << 24
+"""Weights whose float64 sums are formed at a time: bounds the memory beyond the result; a CPU's cache holds them."""
 
 
 def std_mu(mu: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
@@ -33,20 +33,19 @@ def std_mu(mu: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
     Returns:
         float ``[N]``: the group's joined sigma; the weight's own where ``group`` is -1.
     """
-    count = _group_sum(torch.ones_like(mu), group)
-    mean = _group_sum(mu, group) / count
-    square = mu.new_zeros(len(count), dtype=torch.float64)
-    for part in _chunks(mu):
-        g = group[part].long() + 1
-        deviation = mu[part].double() - mean[g]
-        square += torch.bincount(g, weights=deviation.square_(), minlength=len(count))
+    size = _size(group)
+    count, mean = _mean(mu, group, size)
+    square = torch.zeros_like(mean)
+    for m, g in _chunks(mu, group):
+        deviation = m.double().sub_(mean.index_select(0, g))
+        square += torch.bincount(g, weights=deviation.square_(), minlength=size)
     return _spread((square / count).sqrt(), sigma, group)
 
 
 def mean_sigma(mu: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
     """Root mean square of the members' sigma, ``sqrt(mean(sigma**2))``. Shapes as in :func:`std_mu`."""
-    count = _group_sum(torch.ones_like(sigma), group)
-    return _spread((_group_sum(sigma.square(), group) / count).sqrt(), sigma, group)
+    _, mean = _mean(sigma.double().square_(), group, _size(group))
+    return _spread(mean.sqrt(), sigma, group)
 
 
 def keep_the_same_divide_by_2(mu: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
@@ -64,24 +63,28 @@ def allow_retraining(mu: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
     return sigma.clone()
 
 
-def _chunks(x: Tensor) -> Iterator[slice]:
-    return (slice(i, i + CHUNK) for i in range(0, len(x), CHUNK))
+def _size(group: Tensor) -> int:
+    """Number of groups, the free weights being one more, the first."""
+    return int(group.max()) + 2 if len(group) else 1
 
 
-def _group_sum(x: Tensor, group: Tensor) -> Tensor:
-    """float64 sums of ``x`` per group; entry 0 collects the free weights."""
-    size = int(group.max()) + 2 if len(group) else 1
-    total = x.new_zeros(size, dtype=torch.float64)
-    for part in _chunks(x):
-        total += torch.bincount(group[part].long() + 1, weights=x[part].double(), minlength=size)
-    return total
+def _chunks(x: Tensor, group: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pieces of ``x`` and the numbers of their groups, 0 for free weights."""
+    step = CHUNK_GPU if x.is_cuda else CHUNK_CPU
+    return ((part, g + 1) for part, g in zip(x.split(step), group.split(step), strict=True))
+
+
+def _mean(x: Tensor, group: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Members and float64 mean of each group."""
+    count, total = (x.new_zeros(size, dtype=torch.float64) for _ in range(2))
+    for part, g in _chunks(x, group):
+        count += torch.bincount(g, minlength=size)
+        total += torch.bincount(g, weights=part.double(), minlength=size)
+    return count, total / count
 
 
 def _spread(joined: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
     """Hand each group's value to its members."""
     joined = joined.to(sigma.dtype)
-    out = sigma.clone()
-    for part in _chunks(sigma):
-        g = group[part].long() + 1
-        out[part] = torch.where(g > 0, joined[g], sigma[part])
-    return out
+    parts = [torch.where(g > 0, joined.index_select(0, g), s) for s, g in _chunks(sigma, group)]
+    return torch.cat(parts) if parts else sigma.clone()
