@@ -72,8 +72,10 @@ class GaussianWeight(nn.Module):
     def forward(self, mu: Tensor) -> Tensor:
         """One draw of the weight in training, its mean in evaluation. Shape and dtype of ``mu``."""
         mean, sigma = self.mean(mu), self.deviation()
-        if sigma is None or not (self.training and self.noisy):
+        if sigma is None or not self.training:
             return mean
+        if not self.noisy:  # data-parallel training wants every parameter in the graph, at zero gradient
+            return torch.add(mean, sigma, alpha=0)
         if self.eps is None:  # the layer was called without its network: no draw has been made for it
             self.eps = torch.randn_like(mean)
         return torch.addcmul(mean, sigma, self.eps)
