@@ -16,7 +16,7 @@ install_packages() {
   apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null
 }
 
-running() { [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; }
+running() { [ -s "$1" ] && kill -0 "$(cat "$1" 2>/dev/null)" 2>/dev/null; }
 
 wait_for() {
   for _ in $(seq 150); do
@@ -43,7 +43,7 @@ write_configuration() {
   local host cpus memory tracking=linuxproc
   host=$(hostname -s)
   cpus=$(nproc)
-  memory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)
+  memory=$(awk '/MemTotal/ {print int($2 / 1024 / 1024 * 0.9) * 1024}' /proc/meminfo)
   grep -qw "$host" /etc/hosts || echo "127.0.0.1 $host" >>/etc/hosts
   mkdir -p /etc/slurm /var/log/slurm /var/spool/slurmd /var/spool/slurmctld
   if [ -w /sys/fs/cgroup/freezer ]; then  # as on a cluster: a job's signals reach its task only
@@ -87,11 +87,22 @@ PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMo
 EOT
 }
 
+stop() {  # a running daemon does not take up a changed node or array size
+  running "$1" || return 0
+  kill "$(cat "$1")"
+  while running "$1"; do sleep 0.2; done
+}
+
 usable() { sinfo --noheader --format=%T | grep -qE 'idle|mixed|allocated'; }
 
 install_packages
 start_munge
+before=$(cat /etc/slurm/slurm.conf 2>/dev/null || true)
 write_configuration
+if [ "$before" != "$(cat /etc/slurm/slurm.conf)" ]; then
+  stop /run/slurmd.pid
+  stop /run/slurmctld.pid
+fi
 running /run/slurmctld.pid || slurmctld
 running /run/slurmd.pid || slurmd
 wait_for usable
