@@ -16,7 +16,10 @@ install_packages() {
   apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null
 }
 
-running() { [ -s "$1" ] && kill -0 "$(cat "$1" 2>/dev/null)" 2>/dev/null; }
+running() {  # is the daemon of this pid file alive: after a crash the number may be another process's
+  local pid
+  pid=$(cat "$1" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$(basename "$1" .pid)" ]
+}
 
 wait_for() {
   for _ in $(seq 150); do
