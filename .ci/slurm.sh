@@ -38,6 +38,8 @@ start_munge() {
   chmod 711 /var/lib/munge
   chmod 755 /run/munge
   chmod 400 /etc/munge/munge.key
+  # what a killed daemon leaves behind would keep the next one from starting
+  running /run/munge/munged.pid || rm -f /run/munge/munge.socket.2* /run/munge/munged.pid
   running /run/munge/munged.pid || setpriv --reuid=munge --regid=munge --clear-groups /usr/sbin/munged
   wait_for munge -n
 }
