@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 
 from pwfn import prior as priors
 from pwfn import scope as scopes
+from pwfn.noise import Sample, normals
 
 __all__ = ["GaussianWeight", "draw", "gaussian_weights", "to_deterministic", "to_gaussian"]
 
@@ -71,14 +72,15 @@ class GaussianWeight(nn.Module):
 
     def forward(self, mu: Tensor) -> Tensor:
         """One draw of the weight in training, its mean in evaluation. Shape and dtype of ``mu``."""
-        mean, sigma = self.mean(mu), self.deviation()
-        if sigma is None or not self.training:
-            return mean
+        if self.sigma is None or not self.training:
+            return self.mean(mu)
         if not self.noisy:  # data-parallel training wants every parameter in the graph, at zero gradient
-            return torch.add(mean, sigma, alpha=0)
+            return torch.add(self.mean(mu), self.sigma, alpha=0)
         if self.eps is None:  # the layer was called without its network: no draw has been made for it
-            self.eps = torch.randn_like(mean)
-        return torch.addcmul(mean, sigma, self.eps)
+            self.eps = torch.randn_like(mu)
+        joined = None if self.retrain_sigma else self.joined
+        weight: Tensor = Sample.apply(mu, self.sigma, self.eps, self.free, self.centroid, joined)
+        return weight
 
 
 def to_gaussian(
@@ -173,17 +175,11 @@ def draw(model: nn.Module, args: Any = None) -> None:
         return
     sigmas: list[Tensor] = [sigma for _, sigma in noisy]
     torch._foreach_clamp_min_(sigmas, priors.SIGMA_MIN)
-    if sigmas[0].is_cuda:  # one launch for the whole network
-        flat = torch.randn(sum(s.numel() for s in sigmas), device=sigmas[0].device, dtype=sigmas[0].dtype)
-        parts = list(flat.split([s.numel() for s in sigmas]))
-    else:  # one large vector would fall out of the cache and come from fresh memory at every step
-        parts = [torch.randn_like(s) for s in sigmas]
-    for (weight, sigma), part in zip(noisy, parts, strict=True):
-        weight.eps = part.view_as(sigma)
+    for (weight, _), eps in zip(noisy, normals(sigmas), strict=True):
+        weight.eps = eps
 
 
 def _parametrizations(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    if parametrize.is_parametrized(module):
-        chains = module.parametrizations
-        assert isinstance(chains, nn.ModuleDict)
+    chains = module._modules.get("parametrizations")  # a step asks every module, and getattr is slow to say no
+    if isinstance(chains, nn.ModuleDict):
         yield from chains.items()

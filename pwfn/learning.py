@@ -17,6 +17,7 @@ __all__ = ["LAMBDA", "GaussianLearning", "Schedule", "pull_sigmas"]
 
 Regulariser = Callable[[Tensor, Tensor, Tensor], Tensor]
 Schedule = Literal["joint", "alternate", "sigma_only"]
+Phase = Literal["joint", "mu", "sigma"]
 
 LAMBDA = 2.0**-11
 """The paper's weight of the regulariser."""
@@ -83,7 +84,7 @@ class GaussianLearning(L.Callback):
         self.weight = weight
         self.biases = biases
         self.schedules = (first_schedule or schedule, schedule)
-        self.phase: Literal["joint", "mu", "sigma"] = "joint"
+        self.phase: Phase | None = None
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -92,11 +93,13 @@ class GaussianLearning(L.Callback):
         schedule = self.schedules[epoch >= self.rounds.first_epochs]
         if schedule == "alternate":
             way = self.rounds.progress(epoch, batch_idx / trainer.num_training_batches)
-            self.phase = "mu" if way < 0.5 else "sigma"
+            phase: Phase = "mu" if way < 0.5 else "sigma"
         else:
-            self.phase = "sigma" if schedule == "sigma_only" else "joint"
-        for _, _, weight in gaussian_weights(pl_module):
-            weight.noisy = self.phase != "mu"
+            phase = "sigma" if schedule == "sigma_only" else "joint"
+        if phase != self.phase:
+            self.phase = phase
+            for _, _, weight in gaussian_weights(pl_module):
+                weight.noisy = phase != "mu"
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
@@ -104,6 +107,8 @@ class GaussianLearning(L.Callback):
         average = trainer.strategy.reduce if trainer.world_size > 1 else None
         if self.phase != "mu":
             pull_sigmas(pl_module, self.regulariser, self.weight, biases=self.biases, average=average)
+        if self.phase == "joint":
+            return
         for _, mu, weight in gaussian_weights(pl_module):
             # without a gradient the optimizer leaves a parameter alone: no momentum, no decay
             if self.phase == "sigma":

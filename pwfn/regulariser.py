@@ -20,7 +20,7 @@ __all__ = ["exponential", "hinge", "linear", "linear_on_grad", "none"]
 
 def linear(sigma: Tensor, eps: Tensor, grad: Tensor, *, s: float = 0.05) -> Tensor:
     """``max(0, S - sigma) |eps|``: penalty ``sum 0.5 max(0, S - sigma)**2 |eps|`` (the paper's runs)."""
-    return (s - sigma).clamp_(min=0).mul_(eps.abs())
+    return (s - sigma).clamp_(min=0).mul_(eps).abs_()  # in place: a pass without a new tensor costs a third
 
 
 def hinge(sigma: Tensor, eps: Tensor, grad: Tensor, *, s: float = 0.05) -> Tensor:

@@ -62,7 +62,7 @@ def test_mathematics_imports_torch_only(root: Path) -> None:
 
 def test_gaussian_knows_torch_and_the_choices(root: Path) -> None:
     assert top(modules(root)["gaussian"]) <= {"__future__", "collections", "typing", "torch", "pwfn"}
-    assert {n.split(".")[1] for n in modules(root)["gaussian"] if n.startswith("pwfn.")} <= {"prior", "scope"}
+    assert {n.split(".")[1] for n in modules(root)["gaussian"] if n.startswith("pwfn.")} <= {"noise", "prior", "scope"}
 
 
 def test_fixing_and_classifier_do_not_know_each_other(root: Path) -> None:
