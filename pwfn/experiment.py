@@ -34,6 +34,9 @@ __all__ = [
     "trainer_settings",
 ]
 
+OURS = ("compile", "channels_last")
+"""Settings of the group ``trainer`` that are no arguments of ``lightning.Trainer``."""
+
 
 @dataclass
 class Experiment:
@@ -98,6 +101,8 @@ def network_and_data(cfg: DictConfig, *, weights: bool = True) -> tuple[nn.Modul
         **plain(cfg.dataset.get("data_config") or OmegaConf.create()),
     }
     require_logits(model, config["input_size"], num_classes)
+    if cfg.trainer.get("channels_last"):
+        model.to(memory_format=torch.channels_last)
     return model, _data(cfg, images, num_classes, config)
 
 
@@ -175,7 +180,7 @@ def make_trainer(experiment: Experiment, logger: Any) -> L.Trainer:
 
 def trainer_settings(cfg: DictConfig) -> dict[str, Any]:
     """The arguments of ``lightning.Trainer`` that every training of the run shares."""
-    settings = {name: value for name, value in plain(cfg.trainer).items() if name != "compile"}
+    settings = {name: value for name, value in plain(cfg.trainer).items() if name not in OURS}
     return {**settings, "default_root_dir": None, "use_distributed_sampler": False, "num_sanity_val_steps": 0}
 
 
