@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-__all__ = ["Assignment"]
+from pwfn.intervals import each
+
+__all__ = ["Assignment", "Pick", "from_picks", "merge"]
 
 
 @dataclass(frozen=True)
 class Assignment:
     """The result of one clustering round over ``N`` weights, on the device of its input.
 
-    Groups are numbered in the order in which they were picked; a centroid picked twice (at two reaches)
-    makes two groups.
+    Groups are numbered in the order in which they were picked; a centroid picked twice (at two reaches, or
+    for two tensors) makes two groups.
 
     Attributes:
         values: float32 ``[N]``. The centroid of every fixed weight, the unchanged weight elsewhere.
@@ -33,3 +40,51 @@ class Assignment:
     counts: Tensor
     orders: Tensor
     reaches: Tensor
+
+
+class Pick(NamedTuple):
+    """One group: its value, how many weights took it, and the order and the reach in force."""
+
+    centroid: float
+    members: int
+    order: int
+    reach: float
+
+
+def from_picks(w: Tensor, group: Tensor, picks: Sequence[Pick]) -> Assignment:
+    """Give weights ``w`` float32 ``[N]`` the picks that ``group`` int32 ``[N]`` numbers; -1 leaves a weight free."""
+    w, device = w.detach(), w.device  # the threads below track gradients
+    centroids = torch.tensor([pick.centroid for pick in picks], dtype=torch.float32, device=device)
+    padded = torch.cat((centroids, centroids.new_zeros(1)))  # an entry to read even if there was no pick
+    values, fixed = torch.empty_like(w), torch.empty_like(w, dtype=torch.bool)
+
+    def write(w: Tensor, group: Tensor, values: Tensor, fixed: Tensor) -> None:
+        torch.ge(group, 0, out=fixed)
+        torch.where(fixed, padded.index_select(0, group.clamp(min=0)), w, out=values)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        each(pool, write, w, group, values, fixed)
+    return Assignment(
+        values=values,
+        fixed=fixed,
+        group=group,
+        centroids=centroids,
+        counts=torch.tensor([pick.members for pick in picks], dtype=torch.int64, device=device),
+        orders=torch.tensor([pick.order for pick in picks], dtype=torch.int64, device=device),
+        reaches=torch.tensor([pick.reach for pick in picks], dtype=torch.float32, device=device),
+    )
+
+
+def merge(assignments: Sequence[Assignment]) -> Assignment:
+    """The assignment of all weights, tensor after tensor, from one (at least) of each tensor by itself."""
+    starts = accumulate((len(part.centroids) for part in assignments[:-1]), initial=0)
+    groups = [torch.where(part.group < 0, -1, part.group + at) for at, part in zip(starts, assignments, strict=True)]
+    return Assignment(
+        values=torch.cat([part.values for part in assignments]),
+        fixed=torch.cat([part.fixed for part in assignments]),
+        group=torch.cat(groups),
+        centroids=torch.cat([part.centroids for part in assignments]),
+        counts=torch.cat([part.counts for part in assignments]),
+        orders=torch.cat([part.orders for part in assignments]),
+        reaches=torch.cat([part.reaches for part in assignments]),
+    )

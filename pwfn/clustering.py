@@ -12,23 +12,15 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pwfn.apot import candidates
-from pwfn.assignment import Assignment
+from pwfn.assignment import Assignment, Pick, from_picks
 from pwfn.intervals import SIGMA_FLOOR, Free, each, histogram, intervals, largest
 
 __all__ = ["assign"]
-
-
-class _Pick(NamedTuple):
-    centroid: float
-    members: int
-    order: int
-    reach: float
 
 
 @torch.no_grad()
@@ -80,7 +72,7 @@ def assign(
     left = math.ceil(Decimal(str(float(fraction))) * mu.numel())
     group = torch.full_like(mu, -1, dtype=torch.int32)
     free = Free(torch.arange(mu.numel(), dtype=torch.int32, device=mu.device), mu, sigma)
-    picks: list[_Pick] = []
+    picks: list[Pick] = []
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for order, reach in _schedule(float(delta), growth, max_order):
             known = {pick.centroid for pick in picks}
@@ -93,14 +85,14 @@ def assign(
             if chosen:
                 table = torch.where(table < 0, table, table + len(picks))
                 free = _take(pool, free, code, table, group)
-                picks += [_Pick(centroid, members, order, reach) for centroid, members in chosen]
+                picks += [Pick(centroid, members, order, reach) for centroid, members in chosen]
                 left -= sum(members for _, members in chosen)
         if left < 0:
             picks[-1] = picks[-1]._replace(members=picks[-1].members + left)
             _drop_farthest(pool, group, mu, sigma, picks, near_zero)
         if left > 0:
             picks += _take_nearest(group, free, left, picks, near_zero)
-        return _assignment(pool, mu, group, picks)
+    return from_picks(mu, group, picks)
 
 
 def _check(
@@ -214,7 +206,7 @@ def _nearest(distance: Tensor, count: int) -> Tensor:
 
 
 def _drop_farthest(
-    pool: ThreadPoolExecutor, group: Tensor, mu: Tensor, sigma: Tensor, picks: list[_Pick], near_zero: float
+    pool: ThreadPoolExecutor, group: Tensor, mu: Tensor, sigma: Tensor, picks: list[Pick], near_zero: float
 ) -> None:
     """Free all but the nearest of the last group's members."""
     members = (group == len(picks) - 1).nonzero().squeeze(1)
@@ -223,7 +215,7 @@ def _drop_farthest(
     group[members[~_nearest(torch.cat(parts), picks[-1].members)]] = -1
 
 
-def _take_nearest(group: Tensor, free: Free, left: int, picks: list[_Pick], near_zero: float) -> list[_Pick]:
+def _take_nearest(group: Tensor, free: Free, left: int, picks: list[Pick], near_zero: float) -> list[Pick]:
     """Let the ``left`` free weights nearest to a centroid already picked take it; returns the new groups."""
     codebook = torch.tensor(sorted({pick.centroid for pick in picks}), dtype=torch.float64).to(group.device)
     above = torch.searchsorted(codebook, free.mu.double()).clamp_(max=len(codebook) - 1)
@@ -235,25 +227,4 @@ def _take_nearest(group: Tensor, free: Free, left: int, picks: list[_Pick], near
     group[free.place[near].long()] = (len(picks) + number).int()
     reach = torch.zeros_like(codebook[used]).scatter_reduce_(0, number, distance[near], "amax")
     groups = zip(codebook[used].tolist(), counts.tolist(), reach.tolist(), strict=True)
-    return [_Pick(centroid, members, picks[-1].order, far) for centroid, members, far in groups]
-
-
-def _assignment(pool: ThreadPoolExecutor, mu: Tensor, group: Tensor, picks: list[_Pick]) -> Assignment:
-    centroids = torch.tensor([pick.centroid for pick in picks], dtype=torch.float32, device=mu.device)
-    padded = torch.cat((centroids, centroids.new_zeros(1)))  # an entry to read even if there was no pick
-    values, fixed = torch.empty_like(mu), torch.empty_like(mu, dtype=torch.bool)
-
-    def write(mu: Tensor, group: Tensor, values: Tensor, fixed: Tensor) -> None:
-        torch.ge(group, 0, out=fixed)
-        torch.where(fixed, padded.index_select(0, group.clamp(min=0)), mu, out=values)
-
-    each(pool, write, mu, group, values, fixed)
-    return Assignment(
-        values=values,
-        fixed=fixed,
-        group=group,
-        centroids=centroids,
-        counts=torch.tensor([pick.members for pick in picks], dtype=torch.int64, device=mu.device),
-        orders=torch.tensor([pick.order for pick in picks], dtype=torch.int64, device=mu.device),
-        reaches=torch.tensor([pick.reach for pick in picks], dtype=torch.float32, device=mu.device),
-    )
+    return [Pick(centroid, members, picks[-1].order, far) for centroid, members, far in groups]

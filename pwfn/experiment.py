@@ -78,6 +78,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
         assign=assign,
         join=instantiate(cfg.sigma_join),
         recluster=cfg.fixing.recluster,
+        per_tensor=cfg.method.get("per_tensor", False),
     )
     learning = GaussianLearning(
         rounds,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pwfn import clustering, sigma_join
-from pwfn.assignment import Assignment
+from pwfn.assignment import Assignment, merge
 from pwfn.gaussian import gaussian_weights
 from pwfn.prior import SIGMA_MIN
 from pwfn.ranks import agree, leave_out
@@ -41,6 +42,7 @@ def fix(
     join: SigmaJoin = sigma_join.std_mu,
     *,
     recluster: Recluster = "all",
+    per_tensor: bool = False,
 ) -> Assignment:
     """Run one fixing round on a converted network, in place.
 
@@ -51,13 +53,19 @@ def fix(
         join: the sigma join of the weights taken together.
         recluster: ``all`` makes every weight a candidate again; one not taken this time is free again and goes
             on learning from its centroid. ``free`` keeps earlier fixed weights and clusters the rest.
+        per_tensor: call ``assign`` on each weight tensor by itself, so that each has values of its own and
+            ``fraction`` of its weights fixed, instead of once for the whole network.
 
     Returns:
         The assignment over all weights in scope; weights kept from earlier rounds have group -1.
     """
     flat = flat_weights(model)
-    propose = assign if recluster == "all" else partial(_assign_free, flat, assign)
-    assignment = propose(flat.mu, flat.sigma, fraction)
+    propose = _assign_all if recluster == "all" else _assign_free
+    if per_tensor:
+        lengths = [mu.numel() for _, mu, _ in gaussian_weights(model)]
+        assignment = merge([propose(part, fraction, assign) for part in flat.split(lengths)])
+    else:
+        assignment = propose(flat, fraction, assign)
     sigma = join(flat.mu, flat.sigma.clamp(min=clustering.SIGMA_FLOOR), assignment.group)
     sigma = torch.where(assignment.group >= 0, sigma, flat.sigma).clamp_(min=SIGMA_MIN)
     start = 0
@@ -73,23 +81,21 @@ def fix(
     return assignment
 
 
-def _assign_free(
-    flat: Flat,
-    assign: Callable[[Tensor, Tensor, float], Assignment],
-    mu: Tensor,
-    sigma: Tensor,
-    fraction: float,
-) -> Assignment:
+def _assign_all(flat: Flat, fraction: float, assign: Callable[[Tensor, Tensor, float], Assignment]) -> Assignment:
+    return assign(flat.mu, flat.sigma, fraction)
+
+
+def _assign_free(flat: Flat, fraction: float, assign: Callable[[Tensor, Tensor, float], Assignment]) -> Assignment:
     """Cluster the free weights only, so that ``fraction`` of all are fixed together with the earlier ones."""
     free = ~flat.fixed
     count = int(free.sum())
     left = max(0, math.ceil(Decimal(str(float(fraction))) * len(free)) - (len(free) - count))
     # half a weight less than the count wanted: ceil(fraction * count) is then exact
-    part = assign(mu[free], sigma[free], 1.0 if left == count else max(0.0, left - 0.5) / count)
-    values, fixed = mu.clone(), flat.fixed.clone()
-    group = torch.full_like(mu, -1, dtype=part.group.dtype)
+    part = assign(flat.mu[free], flat.sigma[free], 1.0 if left == count else max(0.0, left - 0.5) / count)
+    values, fixed = flat.mu.clone(), flat.fixed.clone()
+    group = torch.full_like(values, -1, dtype=part.group.dtype)
     values[free], fixed[free], group[free] = part.values, part.fixed, part.group
-    return Assignment(values, fixed, group, part.centroids, part.counts, part.orders, part.reaches)
+    return replace(part, values=values, fixed=fixed, group=group)
 
 
 class WeightFixing(L.Callback):
@@ -103,7 +109,7 @@ class WeightFixing(L.Callback):
         rounds: the timetable.
         assign: proposes the shared values; :func:`pwfn.clustering.assign` with the paper's settings if None.
         join: the sigma join.
-        recluster: see :func:`fix`.
+        recluster, per_tensor: see :func:`fix`.
         evaluate: optional; gives ``acc1``, ``acc5`` and ``loss`` of a network in evaluation mode, measured
             before and after each round.
         listener: optional; called with the trainer and the :class:`Fixing` after each round.
@@ -116,6 +122,7 @@ class WeightFixing(L.Callback):
         assign: Assign | None = None,
         join: SigmaJoin = sigma_join.std_mu,
         recluster: Recluster = "all",
+        per_tensor: bool = False,
         evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
         listener: Callable[[L.Trainer, Fixing], None] | None = None,
     ) -> None:
@@ -123,6 +130,7 @@ class WeightFixing(L.Callback):
         self.assign: Assign = assign or _paper
         self.join = join
         self.recluster = recluster
+        self.per_tensor = per_tensor
         self.evaluate = evaluate
         self.listener = listener
         self.rows: list[dict[str, float]] = []
@@ -172,7 +180,14 @@ class WeightFixing(L.Callback):
             assign = partial(self.assign, round=t, rounds=len(self.rounds))
             assignment = None
             if trainer.is_global_zero:
-                assignment = fix(model, self.rounds.fractions[t], assign, self.join, recluster=self.recluster)
+                assignment = fix(
+                    model,
+                    self.rounds.fractions[t],
+                    assign,
+                    self.join,
+                    recluster=self.recluster,
+                    per_tensor=self.per_tensor,
+                )
             agree(model)
             seconds = time.monotonic() - start
             previous, score = score, self._score(model)

@@ -99,6 +99,9 @@ def kmeans(
     weighted: bool = False,
     seed: int = 0,
 ) -> Assignment:
-    """Every weight to one codebook by k-means at once, ``weighted`` by 1/sigma**2: see :func:`pwfn.rounding.kmeans`."""
+    """Every weight to one codebook by k-means at once, ``weighted`` by 1/sigma**2: see :func:`pwfn.rounding.kmeans`.
+
+    For a codebook of each weight tensor, :func:`pwfn.fixing.fix` calls this tensor by tensor.
+    """
     weights = sigma.clamp(min=clustering.SIGMA_FLOOR).square().reciprocal() if weighted else None
     return rounding.kmeans(mu, clusters=clusters, weights=weights, seed=seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,11 @@ class Flat:
     mu: Tensor
     sigma: Tensor
     fixed: Tensor
+
+    def split(self, lengths: Sequence[int]) -> list[Flat]:
+        """The weights of consecutive tensors, each by itself."""
+        parts = (vector.split(lengths) for vector in (self.mu, self.sigma, self.fixed))
+        return [Flat(*part) for part in zip(*parts, strict=True)]
 
 
 @dataclass(frozen=True)

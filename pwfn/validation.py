@@ -56,6 +56,7 @@ RULES: list[Rule] = [
     ("method.alpha", _number(0), "a number, 0 or more"),
     ("method.order", _whole(1, 6), "a whole number from 1 to 6"),
     ("method.clusters", _whole(1), "a whole number above 0"),
+    ("method.per_tensor", (True, False).__contains__, "true or false"),
 ]
 
 

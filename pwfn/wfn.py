@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pwfn.assignment import Assignment
+from pwfn.assignment import Assignment, Pick, from_picks
 from pwfn.nearest import Distance, SortedWeights
 from pwfn.softmin import Curve, curve, penalty
 
@@ -125,7 +124,7 @@ def assign(
     left = math.floor(Decimal(str(float(fraction))) * w.numel())
     group = torch.full_like(w, -1, dtype=torch.int32)
     measure = Distance(distance == "relative", zero_distance)
-    weights, picks = SortedWeights(w), list[_Pick]()
+    weights, picks = SortedWeights(w), list[Pick]()
     order, reach, offered = 0, allowance, (-1.0, -1)
     while left > 0 and not (max_unique and len({pick.centroid for pick in picks}) == max_unique):
         if offered != (weights.largest(), order):
@@ -136,7 +135,7 @@ def assign(
         taken = weights.nearest(centroid, reach, left, measure)
         if len(taken) > 0:
             group[weights.take(taken)] = len(picks)
-            picks.append(_Pick(centroid, len(taken), order, reach))
+            picks.append(Pick(centroid, len(taken), order, reach))
             left -= len(taken)
             reach = allowance
         elif order < LAST_ORDER:
@@ -145,14 +144,7 @@ def assign(
             reach *= 2
     if left > 0:
         picks += _share(w, group, picks, left, order, measure)
-    return _assignment(w, group, picks)
-
-
-class _Pick(NamedTuple):
-    centroid: float
-    members: int
-    order: int
-    reach: float
+    return from_picks(w, group, picks)
 
 
 def _nearest_power(values: Tensor, least: int) -> Tensor:
@@ -160,7 +152,7 @@ def _nearest_power(values: Tensor, least: int) -> Tensor:
     return torch.where(values == 0, 0, powers.copysign(values))
 
 
-def _share(w: Tensor, group: Tensor, picks: list[_Pick], left: int, order: int, distance: Distance) -> list[_Pick]:
+def _share(w: Tensor, group: Tensor, picks: list[Pick], left: int, order: int, distance: Distance) -> list[Pick]:
     """Let the ``left`` free weights nearest to a centroid already picked take it; returns the new groups."""
     codebook = torch.tensor(sorted({pick.centroid for pick in picks}), dtype=torch.float64, device=w.device)
     free = (group < 0).nonzero().squeeze(1)
@@ -174,22 +166,7 @@ def _share(w: Tensor, group: Tensor, picks: list[_Pick], left: int, order: int, 
     group[free] = (len(picks) + number).int()
     reaches = torch.zeros_like(codebook[used]).scatter_reduce_(0, number, away, "amax")
     new = zip(codebook[used].tolist(), counts.tolist(), reaches.tolist(), strict=True)
-    return [_Pick(centroid, count, order, reach) for centroid, count, reach in new]
-
-
-def _assignment(w: Tensor, group: Tensor, picks: list[_Pick]) -> Assignment:
-    centroids = torch.tensor([pick.centroid for pick in picks], dtype=torch.float32, device=w.device)
-    fixed = group >= 0
-    padded = torch.cat((centroids, centroids.new_zeros(1)))  # so that there is an entry even without a pick
-    return Assignment(
-        values=torch.where(fixed, padded.index_select(0, group.clamp(min=0)), w),
-        fixed=fixed,
-        group=group,
-        centroids=centroids,
-        counts=torch.tensor([pick.members for pick in picks], dtype=torch.int64, device=w.device),
-        orders=torch.tensor([pick.order for pick in picks], dtype=torch.int64, device=w.device),
-        reaches=torch.tensor([pick.reach for pick in picks], dtype=torch.float32, device=w.device),
-    )
+    return [Pick(centroid, count, order, reach) for centroid, count, reach in new]
 
 
 def _check_range(allowance: float, zero_distance: float) -> None:

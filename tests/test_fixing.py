@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pwfn import clustering, prior, sigma_join
-from pwfn.assignment import Assignment
+from pwfn import clustering, method, prior, sigma_join
+from pwfn.assignment import Assignment, merge
 from pwfn.classifier import Classifier
 from pwfn.fixing import WeightFixing, fix
 from pwfn.gaussian import gaussian_weights, to_gaussian
@@ -179,3 +180,44 @@ def test_sigma_goes_on_learning_only_with_allow_retraining() -> None:
 
         fit([WeightFixing(rounds, join=join), Record()], rounds.epochs, prior=prior.constant)
         assert torch.equal(seen[0], seen[1]) == (join is sigma_join.keep_the_same_divide_by_2)
+
+
+@pytest.mark.parametrize("recluster", ["all", "free"])
+def test_each_tensor_by_itself(recluster: Any) -> None:
+    """The assignment of all is what each tensor's own weights give, the second one's groups after the first's."""
+    layers = [nn.Linear(6, 16, bias=False), nn.Linear(16, 3, bias=False)]
+    model, alone = (to_gaussian(nn.Sequential(*copy.deepcopy(layers))) for _ in range(2))
+    for fraction in (0.4, 1.0):
+        found = fix(model, fraction, clustering.assign, recluster=recluster, per_tensor=True)
+        start = groups = 0
+        for layer in alone:
+            own = fix(layer, fraction, clustering.assign, recluster=recluster)
+            place = slice(start, start := start + len(own.values))
+            assert torch.equal(found.values[place], own.values) and torch.equal(found.fixed[place], own.fixed)
+            expected = torch.where(own.group < 0, -1, own.group + groups)
+            assert torch.equal(found.group[place], expected)
+            mine = slice(groups, groups := groups + len(own.centroids))
+            for field in ("centroids", "counts", "orders", "reaches"):
+                assert torch.equal(getattr(found, field)[mine], getattr(own, field))
+        assert (start, groups) == (len(found.values), len(found.centroids))
+        torch.testing.assert_close(flat_weights(model).sigma, flat_weights(alone).sigma)
+
+
+def test_kmeans_per_tensor_with_fewer_weights_than_clusters() -> None:
+    """48 weights in two tensors: 9 values for one, all of its own 3 for the other; one value is in both."""
+    model = nn.Sequential(nn.Linear(15, 3, bias=False), nn.Linear(3, 1, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_((torch.arange(45) // 5 * 0.25).view(3, 15))
+        model[1].weight.copy_(torch.tensor([[-1.0, 2.0, 7.0]]))
+    to_gaussian(model, prior=None)
+    found = fix(model, 1.0, partial(method.kmeans, clusters=9, round=0, rounds=1), per_tensor=True)
+    assert found.centroids.tolist() == [0.25 * i for i in range(9)] + [-1.0, 2.0, 7.0]
+    assert found.counts.tolist() == [5] * 9 + [1] * 3
+    assert found.group.tolist() == [i // 5 for i in range(45)] + [9, 10, 11]
+    assert bool(found.fixed.all()) and flat_weights(model).mu.unique().tolist() == [-1, *torch.arange(9).div(4), 7]
+
+
+def test_empty_tensors_merge() -> None:
+    empty, full = (method.kmeans(x, x, 1.0, round=0, rounds=1, clusters=2) for x in (torch.empty(0), torch.ones(3)))
+    found = merge([empty, full, empty])
+    assert found.group.tolist() == [0, 0, 0] and found.centroids.tolist() == [1.0]
