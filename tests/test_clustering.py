@@ -54,15 +54,13 @@ def dense_assign(
         free = (group < 0).nonzero().squeeze(1)
         distance = table(grid, mu[free], sigma[free])
         inside = distance <= reach
-        counts = inside.sum(1)
-        while left > 0 and counts.max() > 0 and len({c for c, *_ in groups}) != max_unique:
+        while left > 0 and (counts := inside.sum(1)).max() > 0 and len({c for c, *_ in groups}) != max_unique:
             best = int(counts.argmax())
             members = inside[best].nonzero().squeeze(1)
             members = members[distance[best, members].sort(stable=True).indices[:left]]
             group[free[members]] = len(groups)
             groups.append((grid[best].item(), len(members), order, reach))
             left -= len(members)
-            counts -= inside[:, members].sum(1)
             inside[:, members] = False
         turn += 1
         if turn % 2 == 1 and order < max_order:
