@@ -27,6 +27,7 @@ from pwfn.streaming import Stream, StreamModule
 __all__ = [
     "Experiment",
     "architecture",
+    "make_criterion",
     "make_mixup",
     "make_trainer",
     "network_and_data",
@@ -46,6 +47,7 @@ class Experiment:
     folder: Path
     model: nn.Module
     data: DataModule | StreamModule
+    mixup: Any
     fixing: WeightFixing
     learning: GaussianLearning
 
@@ -63,6 +65,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
     rounds = instantiate(cfg.method.rounds)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     model, data = network_and_data(cfg)
+    mixup = make_mixup(cfg, data.num_classes)
     batches = max(1, len(data.train_dataloader()) // _ranks(cfg))
     one_batch = min(1.0, 1.001 / batches)  # Lightning rounds a share of the batches down
     rounds = replace(
@@ -88,7 +91,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
         schedule=cfg.fixing.schedule,
         first_schedule=cfg.fixing.first_schedule,
     )
-    return Experiment(cfg, folder, model, data, fixing, learning)
+    return Experiment(cfg, folder, model, data, mixup, fixing, learning)
 
 
 def network_and_data(cfg: DictConfig, *, weights: bool = True) -> tuple[nn.Module, DataModule | StreamModule]:
@@ -157,11 +160,23 @@ def _data(cfg: DictConfig, images: Any, num_classes: int, data_config: dict[str,
 
 
 def make_mixup(cfg: DictConfig, num_classes: int) -> Any:
-    """timm's Mixup and CutMix for training batches, where ``dataset.mixup`` gives one of them an alpha."""
-    settings = cfg.dataset.get("mixup")
-    if settings is None or not (settings.mixup_alpha or settings.cutmix_alpha):
+    """timm's Mixup and CutMix for training batches, where ``dataset.mixup`` gives one of them an alpha.
+
+    Raises:
+        ValueError: if a batch cannot be mixed with itself reversed.
+    """
+    settings = cfg.dataset.get("mixup") or {}
+    if not any(settings.get(name) for name in ("mixup_alpha", "cutmix_alpha", "cutmix_minmax")):
         return None
+    if cfg.dataset.batch_size % 2:
+        raise ValueError(f"dataset.batch_size must be even for dataset.mixup, got {cfg.dataset.batch_size}")
     return instantiate(settings, num_classes=num_classes)
+
+
+def make_criterion(cfg: DictConfig, mixup: Any) -> nn.Module:
+    """Cross-entropy; smooths labels as ``dataset.mixup.label_smoothing`` says where ``mixup`` has not done so."""
+    smoothing = 0.0 if mixup is not None else (cfg.dataset.get("mixup") or {}).get("label_smoothing") or 0.0
+    return nn.CrossEntropyLoss(label_smoothing=smoothing)
 
 
 def make_trainer(experiment: Experiment, logger: Any) -> L.Trainer:

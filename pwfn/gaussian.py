@@ -156,6 +156,7 @@ def gaussian_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Gaus
                 yield f"{prefix}.{key}" if prefix else key, chain.original, weight
 
 
+@torch.compiler.disable  # a compiled network finds the draws made; there is nothing in here to compile
 @torch.no_grad()
 def draw(model: nn.Module, args: Any = None) -> None:
     """Draw eps for one training step; the forward pre-hook that :func:`to_gaussian` installs.

@@ -28,7 +28,7 @@ from pwfn.evaluation import accuracy
 from pwfn.experiment import (
     Experiment,
     architecture,
-    make_mixup,
+    make_criterion,
     make_trainer,
     network_and_data,
     prepare,
@@ -122,7 +122,12 @@ def _train_and_fix(experiment: Experiment, trainer: L.Trainer) -> None:
     if penalty is not None:
         penalty.fixing = fixing
     classifier = Classifier(
-        model, instantiate(cfg.optimizer), data.num_classes, mixup=make_mixup(cfg, data.num_classes), penalty=penalty
+        model,
+        instantiate(cfg.optimizer),
+        data.num_classes,
+        criterion=make_criterion(cfg, experiment.mixup),
+        mixup=experiment.mixup,
+        penalty=penalty,
     )
     if cfg.trainer.compile:
         model.compile()

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import traceback
@@ -19,7 +20,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobStatus, run_job, setup_globals
 from omegaconf import DictConfig, open_dict, read_write
 
-__all__ = ["JobFailed", "carry_out", "visible_gpus"]
+__all__ = ["JobFailed", "carry_out", "free_port", "processes", "visible_gpus"]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ def carry_out(launcher: Any, cfg: DictConfig, singletons: Any, gpus: str | None)
     if environment.cluster == "local":  # submitit hides all GPUs there
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
         os.environ.update({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus})
+        if environment.num_tasks > 1:  # Lightning need not start the other ranks, and could not: it knows launch.py
+            os.environ.update(LOCAL_RANK=str(environment.local_rank), NODE_RANK="0")
     Singleton.set_state(singletons)
     setup_globals()
     # forked children, loader workers above all, must not requeue the job
@@ -99,6 +102,28 @@ def _requeue_if_preempted(environment: submitit.JobEnvironment) -> None:
     if "JobState=RUNNING" in shown:
         log.warning("preempted: back to the queue")
         subprocess.run(["scontrol", "requeue", number], timeout=60)
+
+
+def processes(trainer: DictConfig, gpus: int) -> int:
+    """Processes of a run on one machine: one per device of data-parallel training.
+
+    Args:
+        trainer: the settings of ``lightning.Trainer``.
+        gpus: GPUs that the run may use.
+    """
+    devices = trainer.devices
+    if re.search("spawn|fork|notebook", str(trainer.strategy)):
+        return 1  # these start their processes themselves
+    if devices in ("auto", -1, "-1"):
+        return max(1, 0 if trainer.accelerator == "cpu" else gpus)
+    return int(devices) if str(devices).isdecimal() else len(str(devices).split(","))
+
+
+def free_port() -> str:
+    """A port of this machine over which the processes of a run can find each other."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
 
 
 def visible_gpus() -> list[str]:

@@ -137,7 +137,7 @@ class SlurmLauncher(Launcher):
 
 
 class LocalLauncher(Launcher):
-    """A process per run on this machine, ``parallel`` at a time, which share its GPUs out."""
+    """Runs on this machine, ``parallel`` at a time, which share its GPUs out; a process per device of a run."""
 
     _EXECUTOR = "local"
 
@@ -151,7 +151,9 @@ class LocalLauncher(Launcher):
                 time.sleep(0.2)
             mine = gpus[free :: len(slots)] or gpus[free % max(1, len(gpus)) :][:1]
             log.info("starting %s", cfg.hydra.sweep.subdir)
-            started = executor.submit(self, cfg, Singleton.get_state(), ",".join(mine) or None)
+            executor.update_parameters(tasks_per_node=job.processes(cfg.trainer, len(mine)))
+            with env_override({"MASTER_PORT": job.free_port()}):
+                started = executor.submit(self, cfg, Singleton.get_state(), ",".join(mine) or None)
             slots[free] = started
             yield cfg, started
 
