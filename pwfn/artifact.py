@@ -3,8 +3,10 @@
 Four sections of a :mod:`pwfn.container`::
 
     header     JSON (zstd): the architecture; name, dtype and shape of every tensor; ties
-    codebook   JSON (zstd): the shared values as sums of powers of two (else float32 bits), and their counts
-    indices    one entropy-coded stream over all shared tensors, in state-dict order (:mod:`pwfn.codebook`)
+    codebook   JSON (zstd): the shared values as sums of powers of two (else float32 bits), and their counts in
+               the whole network or in each tensor, whichever makes the smaller file
+    indices    one entropy-coded stream over all shared tensors, in state-dict order, by these counts
+               (:mod:`pwfn.codebook`)
     plain      the bytes of every other tensor as they are; zstd would save a tenth of these few percent
 
 Reading never unpickles, and builds only networks of allowed packages (:mod:`pwfn.architecture`).
@@ -13,9 +15,11 @@ Reading never unpickles, and builds only networks of allowed packages (:mod:`pwf
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import zstandard
@@ -23,6 +27,7 @@ from torch import Tensor, nn
 
 from pwfn import architecture as networks
 from pwfn import codebook, container
+from pwfn.codebook import Histogram
 from pwfn.sizes import Sizes, measure, raw
 
 __all__ = ["MAX_UNIQUE", "Sizes", "load", "read", "save", "sizes"]
@@ -107,7 +112,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(f"{path} {error}") from error
     try:
         return _unpack(*sections)
-    except (ArithmeticError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} contradicts itself: {error}") from error
 
 
@@ -115,20 +120,46 @@ def _pack(state: Mapping[str, Tensor], shared: Iterable[str], architecture: Mapp
     """The bytes of the file, and what the network weighs."""
     owner = codebook.owners(state)
     coded, rest = _divide(state, owner, shared)
-    values, counts = codebook.counted(coded)
-    fixed = len(values) <= MAX_UNIQUE
+    whole = codebook.counted(coded)
+    layers = [codebook.counted({name: tensor}) for name, tensor in coded.items()]
+    fixed = len(whole.values) <= MAX_UNIQUE
     streamed, plain = (coded, rest) if fixed else ({}, {**coded, **rest})
-    kept = slice(None if fixed else 0)
-    symbols = [codebook.indices(tensor, values).flatten() for tensor in streamed.values()]
+    indexed = _smaller([*coded.values()], whole, layers) if fixed else _smaller([], codebook.counted({}), [])
     tensors = [_entry(name, tensor, owner[name], name in streamed) for name, tensor in state.items()]
     sections = [
         _compress(json.dumps({"architecture": architecture, "tensors": tensors}, separators=(",", ":"))),
-        _compress(codebook.to_json(values[kept], counts[kept])),
-        codebook.encode(torch.cat(symbols), counts) if symbols else b"",
+        indexed.codebook,
+        indexed.stream,
         b"".join(raw(plain[name]) for name in state if name in plain),
     ]
     data = container.join(sections)
-    return data, measure(coded, rest, counts, file=len(data), codebook=len(sections[1]))
+    counts = [layer.counts for layer in layers]
+    file, table = len(data), len(indexed.codebook)
+    return data, measure(coded, rest, whole.counts, counts, file=file, codebook=table, layered=indexed.layered)
+
+
+class _Indexed(NamedTuple):
+    """Codebook and indices of a file, coded by the counts in each tensor or else in the whole network."""
+
+    codebook: bytes
+    stream: bytes
+    layered: bool
+
+
+def _smaller(tensors: Sequence[Tensor], whole: Histogram, layers: Sequence[Histogram]) -> _Indexed:
+    """The smaller coding of float32 tensors whose values ``whole`` counts together and ``layers`` one by one."""
+    flat = [tensor.detach().cpu().flatten() for tensor in tensors]
+    network = _indexed([torch.cat([torch.empty(0), *flat])], whole.values, [whole], layered=False)
+    if len(flat) < 2:
+        return network
+    layered = _indexed(flat, whole.values, layers, layered=True)
+    return min(network, layered, key=lambda found: len(found.codebook) + len(found.stream))
+
+
+def _indexed(weights: Sequence[Tensor], values: Tensor, models: Sequence[Histogram], *, layered: bool) -> _Indexed:
+    symbols = [codebook.indices(part, model.values) for part, model in zip(weights, models, strict=True)]
+    stream = codebook.encode(symbols, [model.counts for model in models])
+    return _Indexed(_compress(codebook.to_json(values, models)), stream, layered)
 
 
 def _divide(
@@ -155,10 +186,10 @@ def _entry(name: str, tensor: Tensor, owner: str, shared: bool) -> dict[str, Any
 def _unpack(header: bytes, table: bytes, stream: bytes, plain: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The architecture and the state dict of four sections."""
     description = json.loads(_decompress(header))
-    values, counts = codebook.from_json(_decompress(table))
-    symbols = codebook.decode(stream, counts)
+    lengths = [math.prod(entry["shape"]) for entry in description["tensors"] if entry.get("kind") == "shared"]
+    weights = _weights(codebook.from_json(_decompress(table)), stream, lengths)
     state: dict[str, Tensor] = {}
-    coded = passed = 0
+    passed = 0
     for entry in description["tensors"]:
         name = entry["name"]
         if "tie" in entry:
@@ -166,16 +197,26 @@ def _unpack(header: bytes, table: bytes, stream: bytes, plain: bytes) -> tuple[d
             continue
         shape = torch.Size(entry["shape"])
         if entry["kind"] == "shared":
-            state[name] = values.index_select(0, symbols[coded : coded + shape.numel()]).view(shape)
-            coded += shape.numel()
+            state[name] = next(weights).view(shape)
         else:
             dtype = getattr(torch, entry["kind"])
             size = shape.numel() * dtype.itemsize
             state[name] = _tensor(plain[passed : passed + size], dtype).view(shape)
             passed += size
-    if (coded, passed) != (len(symbols), len(plain)):
+    if passed != len(plain) or next(weights, None) is not None:
         raise ValueError("its tensors do not use up its weights")
     return description["architecture"], state
+
+
+def _weights(models: Sequence[Histogram], stream: bytes, lengths: Sequence[int]) -> Iterator[Tensor]:
+    """The weights of shared tensors of these lengths, by one model for all or by one for each of them."""
+    layered = len(models) != 1
+    counted = [int(model.counts.sum()) for model in models]
+    if counted != (list(lengths) if layered else [sum(lengths)]):
+        raise ValueError("its shared tensors have not as many weights as the codebook counts")
+    symbols = codebook.decode(stream, [model.counts for model in models])
+    parts = zip(models, symbols, strict=True) if layered else zip(repeat(models[0]), symbols[0].split(lengths))
+    return (model.values.index_select(0, part) for model, part in parts)
 
 
 def _tensor(data: bytes, dtype: torch.dtype) -> Tensor:

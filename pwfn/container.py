@@ -16,7 +16,7 @@ from pathlib import Path
 
 __all__ = ["VERSION", "join", "split", "write"]
 
-VERSION = 1
+VERSION = 2
 
 _MAGIC = b"PWFN"
 _PREFIX = struct.Struct("<4sI4Q")

@@ -6,6 +6,7 @@ import json
 import pickle
 import random
 import struct
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import pytest
 import timm
 import torch
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import pwfn.container
-from pwfn import artifact
+from pwfn import artifact, codebook
 from pwfn.sizes import Sizes
 
 RESNET = {"name": "test_resnet", "kwargs": {"num_classes": 10}}
@@ -171,6 +174,56 @@ def test_sizes_by_hand(tmp_path: Path) -> None:
     json.dumps(sizes.summary())
 
 
+def test_sizes_of_tensors_that_differ_by_hand(tmp_path: Path) -> None:
+    """Two tensors of 4096 weights, each half of its own value and half of a common one: 1 bit a weight or 1.5."""
+    state = {"a": torch.tensor([0.5, 1.0] * 2048), "b": torch.tensor([0.5, 2.0] * 2048)}
+    sizes = artifact.save(tmp_path / "f", state, state, architecture=RESNET)
+    assert (sizes.unique, sizes.unique_layers) == (3, 4)
+    assert (sizes.bound, sizes.bound_layers) == (8192 * 1.5 / 8, 8192 / 8)
+    assert sizes.fixed_width == 8192 / 8 + 4 * 4
+    assert sizes.layered and sizes.bound_layers < sizes.entropy_coded < sizes.bound
+    assert sizes.overhead == sizes.entropy_coded / 1024 - 1
+    assert all(same_bits(tensor, state[name]) for name, tensor in artifact.read(tmp_path / "f")[1].items())
+
+
+def test_tensors_alike_are_coded_together(tmp_path: Path) -> None:
+    """A table for each tensor would only cost; the file lies above the network's entropy."""
+    torch.manual_seed(0)
+    state = {str(i): torch.randint(0, 64, (500,)) / 64 for i in range(8)}
+    sizes = artifact.save(tmp_path / "f", state, state, architecture=RESNET)
+    assert not sizes.layered and sizes.bound_layers < sizes.bound < sizes.entropy_coded
+    assert sizes.overhead == sizes.entropy_coded / sizes.bound - 1 > 0
+    assert all(same_bits(tensor, state[name]) for name, tensor in artifact.read(tmp_path / "f")[1].items())
+
+
+def network_wide(path: Path, weights: Tensor) -> int:
+    """Size of a file if its indices were coded with the counts of the whole network."""
+    header, _, _, plain = pwfn.container.split(path.read_bytes())
+    whole = codebook.counted({"": weights})
+    stream = codebook.encode([codebook.indices(weights, whole.values)], [whole.counts])
+    table = zstandard.compress(codebook.to_json(whole.values, [whole]).encode(), 19)
+    return len(pwfn.container.join([header, table, stream, plain]))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 60), st.integers(0, 99)), min_size=1, max_size=6))
+def test_never_larger_than_with_one_model(layers: list[tuple[int, int, int]]) -> None:
+    """Tensors of any size (none too), number of values and place of these: what is read is what was saved."""
+    state = {}
+    for i, (weights, unique, first) in enumerate(layers):
+        drawn = torch.randint(0, unique, (weights,), generator=torch.Generator().manual_seed(i))
+        state[f"w{i}"] = (first + drawn) / 16
+    state["free"] = torch.tensor([0.3])
+    names = [name for name in state if name != "free"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "f"
+        sizes = artifact.save(path, state, names, architecture=RESNET)
+        assert sizes.entropy_coded <= network_wide(path, torch.cat([state[name] for name in names]))
+        back = artifact.read(path)[1]
+    assert all(same_bits(back[name], tensor) for name, tensor in state.items())
+    assert sizes.bound_layers <= sizes.bound and sizes.unique <= sizes.unique_layers
+
+
 def test_half_floats_count_as_the_float32_network_they_are_part_of() -> None:
     sizes = artifact.sizes({"a": torch.zeros(3, dtype=torch.bfloat16), "b": torch.ones(2)}, [])
     assert (sizes.float32, sizes.float16, sizes.unquantised) == (20, 10, 14)
@@ -233,7 +286,7 @@ def test_unknown_version_is_named(tiny: Path) -> None:
     data = bytearray(tiny.read_bytes())
     struct.pack_into("<I", data, 4, 7)
     tiny.write_bytes(data)
-    with pytest.raises(ValueError, match=r"tiny\.pwfn has version 7 .* reads version 1"):
+    with pytest.raises(ValueError, match=r"tiny\.pwfn has version 7 .* reads version 2"):
         artifact.load(tiny)
 
 
@@ -279,6 +332,55 @@ def test_headers_that_contradict_the_sections(tensors: Any, tiny: Path) -> None:
     forge(tiny, tensors=tensors)
     with pytest.raises(ValueError, match=r"tiny\.pwfn contradicts itself"):
         artifact.read(tiny)
+
+
+@pytest.fixture
+def layered(tmp_path: Path) -> Path:
+    """Tensors of the values 0.5, 1 and 0.5, 2: the table says [[2048, 2048], [2048, -1, 2048]]."""
+    state = {"a": torch.tensor([0.5, 1.0] * 2048), "b": torch.tensor([0.5, 2.0] * 2048)}
+    artifact.save(tmp_path / "layered.pwfn", state, state, architecture=RESNET)
+    return tmp_path / "layered.pwfn"
+
+
+HALF = 2048
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [[HALF, HALF]],
+        [[3 * HALF, HALF]],
+        [[HALF, HALF], [HALF, -1, HALF], []],
+        [[HALF, HALF + 1], [HALF, -1, HALF - 1]],
+        [[HALF - 1, HALF + 1], [HALF, -1, HALF]],
+        [[HALF, HALF], [HALF, -2, HALF]],
+        [[HALF, HALF], [HALF, 0, HALF]],
+        [[HALF, HALF], [2 * HALF]],
+        [[HALF, HALF], "rows"],
+        [[HALF, HALF], [[HALF], [HALF]]],
+        [[HALF, HALF], 2 * HALF],
+        [[HALF, HALF], [1e300, HALF]],
+        "rows",
+        None,
+    ],
+)
+def test_counts_that_contradict_the_weights(rows: Any, layered: Path) -> None:
+    sections = pwfn.container.split(layered.read_bytes())
+    table = json.loads(zstandard.decompress(sections[1]))
+    assert table["counts"] == [[HALF, HALF], [HALF, -1, HALF]]
+    sections[1] = zstandard.compress(json.dumps(table | {"counts": rows}).encode())
+    layered.write_bytes(pwfn.container.join(sections))
+    with pytest.raises(ValueError, match=r"layered\.pwfn contradicts itself"):
+        artifact.read(layered)
+
+
+@pytest.mark.parametrize("stream", [b"", b"\1\2\3", bytes(1024), b"\1\0\0\0" * 300])
+def test_streams_of_other_weights(stream: bytes, layered: Path) -> None:
+    sections = pwfn.container.split(layered.read_bytes())
+    layered.write_bytes(pwfn.container.join([*sections[:2], stream, sections[3]]))
+    with pytest.raises(ValueError, match=r"layered\.pwfn contradicts itself"):
+        artifact.read(layered)
 
 
 def test_header_bomb_is_refused(tiny: Path) -> None:

@@ -68,7 +68,7 @@ def test_compressed_file_is_the_network(run: Path) -> None:
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
     sizes = summary_of(run)["sizes"]
     assert sizes["entropy_coded"] == (run / "model.pwfn").stat().st_size
-    assert sizes["bound"] <= sizes["entropy_coded"] < sizes["fixed_width"] < sizes["float16"] < sizes["float32"]
+    assert sizes["bound_layers"] <= sizes["entropy_coded"] < sizes["fixed_width"] < sizes["float16"] < sizes["float32"]
 
 
 def test_summary(run: Path) -> None:

@@ -27,17 +27,23 @@ def one_core() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("unique", [16, 155, 400])
-def test_reading(benchmark: Any, unique: int, tmp_path: Path, one_core: None) -> None:
-    """The whole read: disk, checksum, indices, values."""
+@pytest.mark.parametrize("tensors", [1, 500])
+def test_reading(benchmark: Any, unique: int, tensors: int, tmp_path: Path, one_core: None) -> None:
+    """The whole read: disk, checksum, indices, values; of one tensor, or of many unlike ones coded one by one."""
     torch.manual_seed(0)
     values = (torch.arange(unique) - unique // 2) / 256
     share = torch.distributions.Laplace(unique / 2, unique / 16).log_prob(torch.arange(unique) + 0.5).exp()
-    state = {"w": values[torch.multinomial(share, WEIGHTS, replacement=True)]}
-    sizes = artifact.save(tmp_path / "f", state, ["w"], architecture={"name": "none"})
+    drawn = values[torch.multinomial(share, WEIGHTS, replacement=True)].chunk(tensors)
+    state = {f"w{i}": part + i % 10 for i, part in enumerate(drawn)}
+    sizes = artifact.save(tmp_path / "f", state, state, architecture={"name": "none"})
+    assert sizes.layered == (tensors > 1)
     _, back = benchmark.pedantic(artifact.read, (tmp_path / "f",), rounds=5, warmup_rounds=1)
     speed = WEIGHTS / benchmark.stats.stats.min / 1e6
     benchmark.extra_info["million_weights_per_second"] = speed
-    entropy = 8 * sizes.bound / WEIGHTS
-    print(f"\n{unique} values, {entropy:.2f} bits: {speed:.1f} M weights/s, {sizes.overhead:.3%} over the bound")
-    assert torch.equal(back["w"], state["w"])
+    entropy = 8 * sizes.bound_layers / WEIGHTS
+    print(
+        f"\n{unique} values, {tensors} tensors, {entropy:.2f} bits: {speed:.1f} M weights/s, "
+        f"{sizes.overhead:.3%} over the bound"
+    )
+    assert all(torch.equal(back[name], tensor) for name, tensor in state.items())
     assert speed > BAR
