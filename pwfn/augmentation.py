@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import timm.data
+from PIL import Image
+from timm.data import auto_augment
 from timm.data.transforms import str_to_pil_interp
 from torch import Tensor
 from torchvision import transforms
@@ -13,6 +15,16 @@ from torchvision import transforms
 __all__ = ["Transform", "training_transform"]
 
 Transform = Callable[[Any], Tensor]
+
+
+def _posterize(image: Image.Image, bits: int, **settings: Any) -> Image.Image:
+    """timm's, whose strongest magnitude keeps 0 bits: a black image, which Pillow refuses to make from version 13."""
+    return auto_augment.posterize(image, bits) if bits > 0 else Image.new(image.mode, image.size)
+
+
+auto_augment.NAME_TO_OP.update(
+    {name: _posterize for name, operation in auto_augment.NAME_TO_OP.items() if operation is auto_augment.posterize}
+)
 
 
 def training_transform(data_config: dict[str, Any], *, padding: float | None = None, **settings: Any) -> Transform:

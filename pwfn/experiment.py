@@ -165,12 +165,12 @@ def make_mixup(cfg: DictConfig, num_classes: int) -> Any:
     Raises:
         ValueError: if a batch cannot be mixed with itself reversed.
     """
-    settings = cfg.dataset.get("mixup") or {}
+    settings = plain(cfg.dataset.get("mixup") or OmegaConf.create())
     if not any(settings.get(name) for name in ("mixup_alpha", "cutmix_alpha", "cutmix_minmax")):
         return None
     if cfg.dataset.batch_size % 2:
         raise ValueError(f"dataset.batch_size must be even for dataset.mixup, got {cfg.dataset.batch_size}")
-    return instantiate(settings, num_classes=num_classes)
+    return instantiate({"_target_": "timm.data.Mixup", **settings}, num_classes=num_classes)
 
 
 def make_criterion(cfg: DictConfig, mixup: Any) -> nn.Module:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 
 import pytest
 import timm
@@ -8,7 +9,8 @@ import torch
 from torch import nn
 
 import pwfn
-from pwfn import prior, scope
+from pwfn import clustering, prior, scope
+from pwfn.fixing import fix
 from pwfn.gaussian import GaussianWeight, gaussian_weights, to_deterministic, to_gaussian
 
 # small members of many families, at the smallest image they take
@@ -220,6 +222,42 @@ def test_state_dict_round_trip_and_deepcopy() -> None:
     twin.train()(torch.randn(4, 1, 3, 3))
     eps = [w.eps for _, _, w in gaussian_weights(model)]
     assert eps == [None] * len(eps)
+
+
+def test_a_compiled_training_step_is_one_graph() -> None:
+    model = to_gaussian(timm.create_model("test_resnet", num_classes=3)).train()
+    torch._dynamo.reset()
+    found = torch._dynamo.explain(model)(torch.randn(2, 3, 32, 32))
+    assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_sees_new_draws_and_new_centroids() -> None:
+    """Step by step what the plain network gives, from one compilation for training and one for evaluation."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    eager, images = to_gaussian(small()), torch.randn(4, 1, 3, 3)
+    compiled = copy.deepcopy(eager)
+    compiled.compile()
+    seen = []
+    for fraction in (0.0, 0.4, 1.0):
+        for network in (eager, compiled):
+            fix(network, fraction, clustering.assign)
+        for seed in (1, 2):
+            steps = []
+            for network in (eager, compiled):
+                torch.manual_seed(seed)
+                steps.append(network.train()(images))
+                steps[-1].square().sum().backward()
+            torch.testing.assert_close(*steps)
+            seen.append(steps[1].detach())
+        with torch.no_grad():
+            torch.testing.assert_close(compiled.eval()(images), shared := eager.eval()(images))
+        seen.append(shared)
+    assert all(not torch.allclose(a, b) for i, a in enumerate(seen) for b in seen[:i])
+    for a, b in zip(eager.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-5)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
 
 
 def test_mistakes() -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
+from timm.data import Mixup
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -112,3 +114,37 @@ def test_divergence_stops_the_run() -> None:
     classifier = Classifier(network(), partial(torch.optim.SGD, lr=0.1), 3)
     with pytest.raises(FloatingPointError, match=r"step 0: lower optimizer\.lr"):
         trainer.fit(classifier, DataLoader(TensorDataset(x, torch.zeros(8, dtype=torch.long)), 4))
+
+
+def test_mixed_batches_count_by_their_larger_share_and_validation_is_not_mixed() -> None:
+    torch.manual_seed(0)
+    model, mixup = nn.Linear(6, 3), Mixup(mixup_alpha=0.8, label_smoothing=0.1, num_classes=3)
+    mixed: list[tuple[torch.Tensor, torch.Tensor]] = []
+    shown: list[float] = []
+
+    def kept(images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mixed.append(mixup(images.clone(), targets))
+        assert not torch.equal(mixed[-1][0], images)
+        return mixed[-1]
+
+    def note(trainer: L.Trainer, *_: Any) -> None:
+        shown.append(float(trainer.callback_metrics["train/acc1"]))
+
+    x = torch.randn(32, 6)
+    data = TensorDataset(x, x[:, :3].argmax(1))
+    trainer = L.Trainer(
+        max_epochs=1,
+        callbacks=[LambdaCallback(on_train_batch_end=note)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+    )
+    classifier = Classifier(model, partial(torch.optim.SGD, lr=0.0), 3, mixup=kept)
+    trainer.fit(classifier, DataLoader(data, 8), DataLoader(data, 5))
+    expected = [float((model(images).argmax(1) == targets.argmax(1)).float().mean()) for images, targets in mixed]
+    assert shown == pytest.approx(expected) and len(set(expected)) > 1
+    assert len(mixed) == 4
+    correct = (model(x).argmax(1) == x[:, :3].argmax(1)).float().mean()
+    assert float(trainer.callback_metrics["val/acc1"]) == pytest.approx(float(correct))

@@ -152,6 +152,19 @@ def test_strong_augmentation_is_timms(name: str) -> None:
     assert type(strong.transforms[1].transforms[0]).__name__ in ("AugMixAugment", "RandAugment")
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("name", ["rand-m10-n6-inc1", "rand-m0-n6", "augmix-m10-w3-d6"])
+def test_augmentation_at_its_limits(name: str, mode: str) -> None:
+    """Every magnitude gives an image, also those that leave none of its bits."""
+    channels = len(mode)
+    config = {**CONFIG, "input_size": (channels, 16, 16), "mean": (0.5,) * channels, "std": (0.5,) * channels}
+    strong = training_transform(config, auto_augment=name)
+    for index in range(60):
+        with seeded(index):
+            tensor = strong(image(index).convert(mode))
+        assert tensor.shape == (channels, 16, 16) and tensor.abs().max() <= 1
+
+
 def test_shuffled_labels() -> None:
     data = module(randomise="labels")
     assert sorted(data.train.images.labels) == sorted(images().labels) != data.train.images.labels

@@ -19,6 +19,7 @@ import torch
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra_plugins.pwfn_launcher.job import processes
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
@@ -267,3 +268,37 @@ def test_local_sweep_survives_a_failing_run_and_is_resumed(root: Path, tmp_path:
     assert "3 runs, 1 to start" in launch()
     again = {name: (run.folder / "summary.json").stat().st_mtime_ns for name, run in runs.items()}
     assert {name for name in runs if again[name] != stamps[name]} == {"lr-wrong"}
+
+
+@pytest.mark.parametrize(
+    ("trainer", "gpus", "expected"),
+    [
+        ({"devices": 1, "strategy": "auto", "accelerator": "auto"}, 4, 1),
+        ({"devices": 2, "strategy": "ddp", "accelerator": "cpu"}, 0, 2),
+        ({"devices": "auto", "strategy": "ddp", "accelerator": "cpu"}, 4, 1),
+        ({"devices": "auto", "strategy": "ddp", "accelerator": "gpu"}, 4, 4),
+        ({"devices": -1, "strategy": "ddp", "accelerator": "auto"}, 0, 1),
+        ({"devices": "0,2", "strategy": "auto", "accelerator": "gpu"}, 4, 2),
+        ({"devices": [0, 1, 3], "strategy": "ddp", "accelerator": "gpu"}, 4, 3),
+        ({"devices": 2, "strategy": "ddp_spawn", "accelerator": "cpu"}, 0, 1),
+    ],
+)
+def test_a_local_run_has_a_process_per_device(trainer: dict[str, Any], gpus: int, expected: int) -> None:
+    assert processes(OmegaConf.create(trainer), gpus) == expected
+
+
+@pytest.mark.slow
+def test_local_sweep_of_data_parallel_runs(root: Path, tmp_path: Path) -> None:
+    overrides = "-m seed=1,2 trainer=ddp trainer.devices=2 trainer.accelerator=cpu trainer.enable_progress_bar=false "
+    overrides += "model.name=test_resnet dataset.limit=200 dataset.batch_size=32 baseline.epochs=1 logger=csv "
+    overrides += "fixing.fractions=[0.5,1.0] evaluation.draws=[1] evaluation.noise=[] "
+    overrides += f"hydra.sweep.dir={tmp_path / 'sweep'} baseline.folder={tmp_path / 'baselines'}"
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(root / "launch.py"), *overrides.split()]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=580)
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = status(tmp_path / "sweep")
+    assert [run.state for run in runs] == ["finished"] * 2
+    for run in runs:
+        log = (run.folder / "launch.log").read_text()
+        assert all(f"GLOBAL_RANK: {rank}, MEMBER: {rank + 1}/2" in log for rank in (0, 1))
