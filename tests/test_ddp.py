@@ -176,7 +176,6 @@ def test_figures_are_those_of_one_process(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=400, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 
-
     def figures() -> dict[str, float]:
         names = ("summary", "evaluation")
         return leaves({name: json.loads((folder / f"{name}.json").read_text()) for name in names})
