@@ -86,7 +86,7 @@ def _work(folder: Path, devices: int, batch: int, noise: bool, schedule: Schedul
     model: nn.Module = timm.create_model("test_vit", img_size=32, num_classes=4, drop_rate=0.0)
     if noise:
         norm = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        model = nn.Sequential(norm, nn.Linear(8, 4))
+        model = nn.Sequential(norm, nn.Linear(8, 4)).to(memory_format=torch.channels_last)
     to_gaussian(model, prior=priors.pow2 if noise else None)
     steps = Steps()
     dump = Dump(folder, steps)
