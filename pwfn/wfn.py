@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -99,7 +100,9 @@ def assign(
     running mean over the non-zero distances stays within the allowance. Where that is empty the order of the
     candidates is raised for the rest of the round; past order 20 the allowance is doubled until something is
     taken. On equal distances the lower weight goes first, for the centroid 0 the one nearer to 0, and the
-    earlier in the tensor of equal weights. All comparisons are those of float64.
+    earlier in the tensor of equal weights. Only where more weights are at distance 0 from the centroid 0 than are
+    still wanted it is those that ``numpy.argsort`` puts first, as in the released research code: any choice would
+    do, and this one can differ between types of CPU. All comparisons are those of float64.
 
     Args:
         w: float32 ``[N]``.
@@ -134,7 +137,9 @@ def assign(
         centroid = weights.most_wanted()
         taken = weights.nearest(centroid, reach, left, measure)
         if len(taken) > 0:
-            group[weights.take(taken)] = len(picks)
+            index = weights.take(taken)
+            last_at_zero = centroid == 0 and len(taken) == left
+            group[_cut_at_zero(w, group, index, measure) if last_at_zero else index] = len(picks)
             picks.append(Pick(centroid, len(taken), order, reach))
             left -= len(taken)
             reach = allowance
@@ -145,6 +150,16 @@ def assign(
     if left > 0:
         picks += _share(w, group, picks, left, order, measure)
     return from_picks(w, group, picks)
+
+
+def _cut_at_zero(w: Tensor, group: Tensor, index: Tensor, distance: Distance) -> Tensor:
+    """The last weights to take the centroid 0, as many as ``index``: others than these if more are at distance 0."""
+    free = (group < 0).nonzero().squeeze(1)
+    away = distance(w[free], 0.0)
+    if int((away == 0).sum()) <= len(index):
+        return index
+    order = np.argsort(away.cpu().numpy())[: len(index)]
+    return free[torch.from_numpy(order).to(w.device)]
 
 
 def _nearest_power(values: Tensor, least: int) -> Tensor:

@@ -53,6 +53,8 @@ def slow_assign(
         if c == 0:
             d[np.abs(x) < zero_distance] = 0
         line = np.lexsort((x, np.abs(x) if c == 0 else np.zeros_like(x), d))
+        if c == 0 and (d == 0).sum() > left:
+            line = np.argsort(d)
         count = total = moved = 0
         for i in line[:left]:
             total, moved = total + d[i], moved + (d[i] > 0)
@@ -80,8 +82,8 @@ def together(w: np.ndarray, values: np.ndarray) -> np.ndarray:
 def test_golden(shared: Path, number: int, record_property: pytest.RecordProperty) -> None:
     """The released research code's result, weight for weight.
 
-    Only file 0 cuts a group of exact ties (weights at distance 0 from the centroid 0) at the number wanted:
-    there any choice is as good, the reference's came out of an unstable sort, and counts are compared.
+    File 0 cuts a group of exact ties (162 of 597 weights at distance 0 from the centroid 0) as numpy's unstable
+    sort does on a CPU with AVX-512; on others the choice among them is another one, and they are left out.
     """
     data = np.load(shared / "golden" / f"wfn_{number:02d}.npz")
     w, zero_distance = data["w"], float(data["zero_distance"])
@@ -90,9 +92,9 @@ def test_golden(shared: Path, number: int, record_property: pytest.RecordPropert
     )
     values, fixed = found.values.numpy(), found.fixed.numpy()
     differ = (values != data["w_out"]) | (fixed != data["fixed"])
-    tied = np.abs(w) < zero_distance if number == 0 else np.zeros(len(w), dtype=bool)
+    same_sort = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    tied = np.abs(w) < zero_distance if number == 0 and not same_sort else np.zeros(len(w), dtype=bool)
     record_property("differ", int(differ.sum()))
-    record_property("differ_untied", int((differ & ~tied).sum()))
     print(f"wfn_{number:02d}: {differ.sum()} of {len(w)} differ, {(differ & ~tied).sum()} of them untied")
     assert (differ & ~tied).sum() <= 0.001 * len(w)
     assert fixed.sum() == data["fixed"].sum()
