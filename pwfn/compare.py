@@ -16,7 +16,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-__all__ = ["FIGURES", "Group", "Run", "find", "grouped", "repeated", "swept"]
+__all__ = ["FIGURES", "MISSING", "Group", "Run", "find", "grouped", "repeated", "swept"]
 
 FIXED_KEYS = ("dataset.name", "model.name", "method.name")
 """Columns of every table."""
@@ -29,6 +29,9 @@ IGNORED = re.compile(
 
 CHOICE = re.compile(r"(name|(.+\.)?_target_|path)$")
 """Inside a group of settings, the ones that say which option of the group was chosen."""
+
+MISSING = "–"
+"""A setting that a run does not have."""
 
 FIGURES: dict[str, tuple[str, float, str]] = {
     "baseline_acc1": ("baseline top-1 %", 1, ".2f"),
@@ -67,7 +70,7 @@ class Run:
 
     def setting(self, key: str) -> str:
         """A setting as text, functions by their bare names; a dash where this run has no such setting."""
-        return _text(key, self.settings.get(key, self.summary.get(key.removesuffix(".name"), "–")))
+        return _text(key, self.settings.get(key, self.summary.get(key.removesuffix(".name"), MISSING)))
 
     @property
     def seed(self) -> Any:

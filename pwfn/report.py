@@ -36,6 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="compare|run|status|workspace")
     many = commands.add_parser("compare", help="one table of all runs below some folders")
     many.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    many.add_argument("--brief", action="store_true", help="one column for all settings: what is unlike in most runs")
+    many.add_argument(
+        "--figures",
+        nargs="+",
+        choices=compare.FIGURES,
+        default=tuple(compare.FIGURES),
+        metavar="FIGURE",
+        help=f"columns of the table, of {', '.join(compare.FIGURES)}",
+    )
     many.add_argument("--csv", type=Path, metavar="FILE", help="write the table with unrounded figures")
     many.add_argument("--markdown", type=Path, metavar="FILE", help="write the table")
     many.add_argument("--plots", type=Path, metavar="DIR", help="write a plot of accuracy against cost per dataset")
@@ -79,7 +88,12 @@ def _compare(chosen: argparse.Namespace) -> None:
     keys = compare.swept(finished)
     groups = compare.grouped(finished, keys)
     shown, shared = tables.constant(groups, keys)
-    head, rows, rest = tables.headings(groups, shown), tables.cells(groups, shown), tables.unfinished_cells(runs)
+    listed = groups
+    if chosen.brief:
+        always = [key for key in shown if key == "method.name"]
+        listed, shown = tables.brief(groups, shown, always), [*always, tables.SETTINGS]
+    head, rows = tables.headings(listed, shown, chosen.figures), tables.cells(listed, shown, chosen.figures)
+    rest = tables.unfinished_cells(runs)
     note = f"{len(runs)} runs: {len(finished)} finished in {len(groups)} settings, {len(rest)} not finished."
     if again:
         note += f" {len(again)} older repetitions of the same run are left out."

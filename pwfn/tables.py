@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich import box
@@ -11,25 +13,53 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pwfn.compare import FIGURES, Group, Run
+from pwfn.compare import FIGURES, MISSING, Group, Run
 
-__all__ = ["cells", "constant", "csv_rows", "heading", "headings", "markdown", "print_table", "unfinished_cells"]
+__all__ = [
+    "brief",
+    "cells",
+    "constant",
+    "csv_rows",
+    "heading",
+    "headings",
+    "markdown",
+    "print_table",
+    "unfinished_cells",
+]
 
 UNFINISHED = ("run", "status", "rounds done", "why")
+SETTINGS = "unlike most"
+"""Heading of the column that :func:`brief` makes."""
 
 
-def headings(groups: Sequence[Group], keys: Sequence[str]) -> list[str]:
-    """Swept settings, number of runs, and the figures that any of the groups has."""
-    return [*map(heading, keys), "runs", *(FIGURES[name][0] for name in _figures(groups))]
+def headings(groups: Sequence[Group], keys: Sequence[str], figures: Sequence[str] = tuple(FIGURES)) -> list[str]:
+    """Swept settings, number of runs, and those of the figures that any of the groups has."""
+    return [*map(heading, keys), "runs", *(FIGURES[name][0] for name in _present(groups, figures))]
 
 
-def cells(groups: Sequence[Group], keys: Sequence[str]) -> list[list[str]]:
+def cells(groups: Sequence[Group], keys: Sequence[str], figures: Sequence[str] = tuple(FIGURES)) -> list[list[str]]:
     """One row of text per group, ``mean ± sample standard deviation`` where a group has several runs."""
-    figures = _figures(groups)
+    present = _present(groups, figures)
     return [
-        [*(group.settings[key] for key in keys), str(len(group.runs)), *(_cell(group, name) for name in figures)]
+        [*(group.settings[key] for key in keys), str(len(group.runs)), *(_cell(group, name) for name in present)]
         for group in groups
     ]
+
+
+def brief(groups: Sequence[Group], keys: Sequence[str], kept: Sequence[str] = ()) -> list[Group]:
+    """The same groups with the settings ``kept`` and one more, :data:`SETTINGS`: the others of ``keys``, as
+    ``name=value`` where they are unlike in most groups.
+
+    Several sweeps in one table vary many settings, of which each row changes one or two.
+    """
+    others = [key for key in keys if key not in kept]
+    usual = {key: Counter(group.settings[key] for group in groups).most_common(1)[0][0] for key in others}
+    named = []
+    for group in groups:
+        unlike = {key: group.settings[key] for key in others if group.settings[key] not in (usual[key], MISSING)}
+        text = " ".join(f"{heading(key).rpartition('.')[2]}={value}" for key, value in unlike.items())
+        named.append(replace(group, settings={**{k: group.settings[k] for k in kept}, SETTINGS: text or MISSING}))
+    return named
 
 
 def constant(groups: Sequence[Group], keys: Sequence[str]) -> tuple[list[str], str]:
@@ -96,8 +126,8 @@ def heading(key: str) -> str:
     return key
 
 
-def _figures(groups: Sequence[Group]) -> list[str]:
-    return [name for name in FIGURES if any(group.figure(name) is not None for group in groups)]
+def _present(groups: Sequence[Group], figures: Sequence[str]) -> list[str]:
+    return [name for name in figures if any(group.figure(name) is not None for group in groups)]
 
 
 def _cell(group: Group, name: str) -> str:

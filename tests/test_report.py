@@ -177,6 +177,30 @@ def test_command_line(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "http" not in re.sub(r"base64,[^\"]*", "", (out / "a.html").read_text())
 
 
+def test_brief_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each row says what is unlike in most rows, under columns of the figures asked for."""
+    write_run(tmp_path / "runs/usual", 90.0)
+    write_run(tmp_path / "runs/prior", 80.0, prior=CONSTANT)
+    write_run(tmp_path / "runs/both", 70.0, prior=CONSTANT, delta=2.0)
+    write_run(tmp_path / "runs/reach", 60.0, delta=2.0)
+    write_run(tmp_path / "runs/further", 55.0, delta=1.0, method="wfn")
+    write_run(tmp_path / "runs/again", 90.0, seed=2)
+    chosen = ["--brief", "--figures", "entropy", "acc1", "--markdown", str(tmp_path / "runs.md")]
+    assert report.main(["compare", str(tmp_path / "runs"), *chosen]) == 0
+    rows = [line.strip("| ").split(" | ") for line in (tmp_path / "runs.md").read_text().splitlines()]
+    assert rows[0] == ["method", "unlike most", "runs", "entropy, bits", "top-1 %"]
+    assert {tuple(row[:2]): row[-1] for row in rows[2:]} == {
+        ("pwfn", "–"): "90.00 ± 0.00",
+        ("pwfn", "prior=constant"): "80.00",
+        ("pwfn", "prior=constant delta_start=2.0"): "70.00",
+        ("pwfn", "delta_start=2.0"): "60.00",
+        ("wfn", "–"): "55.00",
+    }
+    with pytest.raises(SystemExit):
+        report.main(["compare", str(tmp_path), "--figures", "beauty"])
+    assert "beauty" in capsys.readouterr().err
+
+
 def test_narrow_terminals_cut_nothing(
     runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
