@@ -273,7 +273,8 @@ def test_same_command_resumes_though_its_launcher_is_killed(
     sweep, before = disturbed["sweep"], disturbed["runs"]
     stamps = {name: (run.folder / "summary.json").stat().st_mtime_ns for name, run in before.items()}
     launcher = sweep.start()
-    sweep.wait(lambda runs: all(runs[n].job != before[n].job for n in runs if before[n].state != "finished"))
+    rest = [name for name, run in before.items() if run.state != "finished"]
+    sweep.wait(lambda runs: all(runs[name].job not in (None, before[name].job) for name in rest))
     os.kill(launcher.pid, signal.SIGKILL)
     launcher.wait()
     after = sweep.drained()
