@@ -29,6 +29,8 @@ PUBLISHED_COSTS = (
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = "osD^vPX*<>"
+SPAN = 10.0
+"""Points of accuracy below the lowest baseline that are shown to scale."""
 
 
 def pareto(groups: Sequence[Group], dataset: str) -> Figure:
@@ -36,7 +38,8 @@ def pareto(groups: Sequence[Group], dataset: str) -> Figure:
 
     A colour is a method, a marker a network. Bars are the spread over seeds, a line joins the groups that no
     other one beats in both directions, a dashed line is the baseline. Published points are overlaid for
-    ImageNet: hollow where they were read in the paper, crossed and faint where they are remembered.
+    ImageNet: hollow where they were read in the paper, crossed and faint where they are remembered. What is
+    more than :data:`SPAN` points below every baseline stands on the lower edge, its accuracy beside it.
 
     Args:
         groups: with ``dataset.name``, ``model.name`` and ``method.name`` among their settings.
@@ -48,6 +51,8 @@ def pareto(groups: Sequence[Group], dataset: str) -> Figure:
     methods = list(dict.fromkeys([*(g.settings["method.name"] for g in shown), *(p.method for p in published)]))
     marker = {model: MARKERS[i % len(MARKERS)] for i, model in enumerate(models)}
     colour = {method: COLOURS[i % len(COLOURS)] for i, method in enumerate(methods)}
+    started = [before[0] for g in shown if (before := g.figure("baseline_acc1"))]
+    floor = min([*started, *(point.acc1 for point in published)], default=0.0) - SPAN
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(13, 4.6))
         panels = figure.subplots(1, len(COSTS), sharey=True)
@@ -55,7 +60,7 @@ def pareto(groups: Sequence[Group], dataset: str) -> Figure:
         for axes, (cost, factor, label) in zip(panels, costs, strict=True):
             for model in models:
                 ours = [g for g in shown if _model(g.settings["model.name"]) == model and g.figure(cost)]
-                _points(axes, ours, cost, factor, marker[model], colour)
+                _points(axes, ours, cost, factor, marker[model], colour, floor)
             for point in published:
                 _published(axes, point, cost, marker[point.model], colour[point.method])
             axes.set_xlabel(label)
@@ -63,6 +68,7 @@ def pareto(groups: Sequence[Group], dataset: str) -> Figure:
             if 0 < 20 * low < high:
                 axes.set_xscale("log")
         panels[0].set_ylabel("test top-1 (%)")
+        panels[0].set_ylim(bottom=max(panels[0].get_ylim()[0], floor - 0.3))
         handles = [Line2D([], [], color=colour[m], lw=4, label=m) for m in methods]
         handles += [Line2D([], [], color="black", ls="", marker=marker[m], label=m) for m in models]
         handles.append(Line2D([], [], color="black", ls="--", lw=1, label="baseline"))
@@ -83,7 +89,9 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return kept
 
 
-def _points(axes: Axes, groups: Sequence[Group], cost: str, factor: float, marker: str, colour: dict[str, str]) -> None:
+def _points(
+    axes: Axes, groups: Sequence[Group], cost: str, factor: float, marker: str, colour: dict[str, str], floor: float
+) -> None:
     """One network's groups, their front and their baseline."""
     found = []
     for group in groups:
@@ -92,6 +100,12 @@ def _points(axes: Axes, groups: Sequence[Group], cost: str, factor: float, marke
             continue
         found.append((factor * x[0], y[0]))
         shade = colour[group.settings["method.name"]]
+        if y[0] < floor:
+            axes.plot(factor * x[0], floor, marker=marker, ms=7, mec=shade, mfc="none", clip_on=False)
+            axes.annotate(
+                f"{y[0]:.0f} %", (factor * x[0], floor), xytext=(6, 3), textcoords="offset points", fontsize=7
+            )
+            continue
         axes.errorbar(
             factor * x[0], y[0], y[1], factor * x[1], marker=marker, ms=7, color=shade, capsize=2, elinewidth=1
         )

@@ -241,6 +241,18 @@ def test_published_points_are_overlaid_for_imagenet(tmp_path: Path) -> None:
     assert "published, read" not in [t.get_text() for t in pareto(groups, "digits").legends[0].get_texts()]
 
 
+def test_what_lost_everything_stands_on_the_lower_edge(tmp_path: Path) -> None:
+    """One ruined network must not squeeze the others into a line."""
+    write_run(tmp_path / "good", 90.5)
+    write_run(tmp_path / "less", 89.5, prior=CONSTANT)
+    write_run(tmp_path / "ruined", 12.0, method="apot_round")
+    found = compare.find([tmp_path])
+    for axes in pareto(compare.grouped(found, compare.swept(found)), "digits").axes:
+        low, high = axes.get_ylim()
+        assert 80 < low <= 81.0 and high < 95  # the baseline is 91
+        assert [text.get_text() for text in axes.texts] == ["12 %"]
+
+
 class Browser:
     """A headless Chromium, spoken to through its WebDriver."""
 
