@@ -8,6 +8,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from pwfn.compare import Group
 from pwfn.figures import STYLE
@@ -67,6 +68,9 @@ def pareto(groups: Sequence[Group], dataset: str) -> Figure:
             low, high = axes.dataLim.intervalx
             if 0 < 20 * low < high:
                 axes.set_xscale("log")
+                axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+                axes.xaxis.set_minor_formatter(NullFormatter())
         panels[0].set_ylabel("test top-1 (%)")
         panels[0].set_ylim(bottom=max(panels[0].get_ylim()[0], floor - 0.3))
         handles = [Line2D([], [], color=colour[m], lw=4, label=m) for m in methods]
