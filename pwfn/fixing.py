@@ -18,7 +18,7 @@ from pwfn import clustering, sigma_join
 from pwfn.assignment import Assignment, merge
 from pwfn.gaussian import gaussian_weights
 from pwfn.prior import SIGMA_MIN
-from pwfn.ranks import agree, leave_out
+from pwfn.ranks import agree, leave_out, part
 from pwfn.record import Fixing, Flat, figures, flat_weights, picks
 from pwfn.rounds import Rounds
 
@@ -146,8 +146,8 @@ class WeightFixing(L.Callback):
             trainer.limit_train_batches = self.rounds.batches(0)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.world_size > 1:  # seed_everything gives all ranks the same seed: their draws must differ
-            torch.manual_seed(torch.initial_seed() + trainer.global_rank)
+        if trainer.world_size > 1:
+            part(trainer.global_rank)
         self._started = time.monotonic()
         if not self.rows and self.rounds.due(0):
             self.run(trainer, pl_module, self.rounds.due(0))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pwfn.gaussian import gaussian_weights
 
-__all__ = ["agree", "leave_out"]
+__all__ = ["agree", "leave_out", "part"]
 
 
 @torch.no_grad()
@@ -18,6 +21,16 @@ def agree(model: nn.Module) -> None:
         return
     for tensor in [*model.parameters(), *model.buffers()]:
         distributed.broadcast(tensor.view(torch.uint8) if tensor.dtype == torch.bool else tensor, 0)
+
+
+def part(rank: int) -> None:
+    """Give this rank random numbers of its own, where all ranks were seeded alike: for the weights' noise in torch, for
+    the mixing of images in NumPy.
+    """
+    seed = int(np.random.SeedSequence([torch.initial_seed(), rank]).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def leave_out(module: nn.Module) -> None:

@@ -75,6 +75,7 @@ class Dump(L.Callback):
             eps = [w.eps for _, _, w in gaussian_weights(pl_module) if w.eps is not None]
             content = {"state": pl_module.state_dict(), "eps": eps, "clusterings": self.clusterings}
             content["changed"] = self.steps.changed
+            content["mixing"] = np.random.get_state()[1][:8].tolist()  # what timm.data.Mixup draws from
             torch.save(content, self.folder / f"{trainer.current_epoch}-{trainer.global_rank}.pt")
 
 
@@ -156,6 +157,7 @@ def test_draws_differ_between_ranks(noisy: list[list[dict[str, Any]]]) -> None:
         assert first["eps"]
         for a, b in zip(first["eps"], second["eps"], strict=True):
             assert not torch.equal(a, b)
+        assert first["mixing"] != second["mixing"]
 
 
 def test_mu_and_sigma_learn_in_turns(alternate: list[list[dict[str, Any]]]) -> None:

@@ -287,6 +287,15 @@ def test_a_local_run_has_a_process_per_device(trainer: dict[str, Any], gpus: int
     assert processes(OmegaConf.create(trainer), gpus) == expected
 
 
+def test_local_sweep_over_nodes_is_refused(root: Path, tmp_path: Path) -> None:
+    overrides = ["-m", "seed=1,2", "trainer=ddp", "trainer.num_nodes=2", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    command = [sys.executable, str(root / "launch.py"), *overrides]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1
+    assert "trainer.num_nodes=1, or hydra/launcher=slurm" in done.stderr and "Traceback" not in done.stderr
+    assert [path.name for path in (tmp_path / "sweep").iterdir()] == ["multirun.yaml"]  # Hydra's own
+
+
 @pytest.mark.slow
 def test_local_sweep_of_data_parallel_runs(root: Path, tmp_path: Path) -> None:
     overrides = "-m seed=1,2 trainer=ddp trainer.devices=2 trainer.accelerator=cpu trainer.enable_progress_bar=false "

@@ -141,6 +141,15 @@ class LocalLauncher(Launcher):
 
     _EXECUTOR = "local"
 
+    def _frozen(self, sweep: Path, number: int, overrides: Sequence[str]) -> DictConfig:
+        cfg = super()._frozen(sweep, number, overrides)
+        if cfg.trainer.num_nodes > 1:
+            raise SweepFailed(
+                f"trainer.num_nodes={cfg.trainer.num_nodes}: a sweep on this machine has one node; "
+                "set trainer.num_nodes=1, or hydra/launcher=slurm"
+            )
+        return cfg
+
     def _submit(
         self, executor: submitit.Executor, runs: Sequence[DictConfig]
     ) -> Iterator[tuple[DictConfig, submitit.Job[Any]]]:
