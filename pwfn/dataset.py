@@ -1,7 +1,7 @@
 """Sources of images and labels.
 
-A source is a function that returns ``(train, test)``, two :class:`Images`; splits, transforms and loaders are
-made from them in :mod:`pwfn.loading`.
+A source is a function that returns ``(train, test)``, two :class:`pwfn.images.Images`; splits, transforms and loaders
+are made from them in :mod:`pwfn.loading`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import gzip
 import math
 import tarfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,55 +22,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-__all__ = ["Images", "digits", "folder", "mnist_10k", "timm_dataset", "torchvision_dataset"]
+from pwfn.images import Images
 
-
-class Images:
-    """PIL images by index with their labels known beforehand.
-
-    Args:
-        image: gives the image at an index.
-        labels: class index of every image.
-        place: where they come from, for messages.
-        num_classes: number of classes; one more than the largest label if None.
-        name: gives the file name of an index, for messages.
-    """
-
-    def __init__(
-        self,
-        image: Callable[[int], Image.Image],
-        labels: Sequence[int],
-        *,
-        place: str,
-        num_classes: int | None = None,
-        name: Callable[[int], str] | None = None,
-    ) -> None:
-        self.image = image
-        self.labels = list(labels)
-        self.place = place
-        self.num_classes = num_classes or max(self.labels) + 1
-        self.name = name
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(self, index: int) -> Image.Image:
-        """The decoded image at an index.
-
-        Raises:
-            ValueError: naming the file, if it is no image or is damaged.
-        """
-        try:
-            image = self.image(index)
-            image.load()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            name = self.name(index) if self.name else f"number {index} of {self.place}"
-            raise ValueError(f"unreadable image {name}: {error}") from error
-        return image
-
-    def relabelled(self, labels: Sequence[int]) -> Images:
-        """The same images with other labels."""
-        return Images(self.image, labels, place=self.place, num_classes=self.num_classes, name=self.name)
+__all__ = ["digits", "folder", "mnist_10k", "timm_dataset", "torchvision_dataset"]
 
 
 class _Array:

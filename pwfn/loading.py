@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pwfn import randomise as permuted
 from pwfn.augmentation import Transform, training_transform
-from pwfn.dataset import Images
+from pwfn.images import Images
 from pwfn.sampling import Order, ResumableLoader, balanced, seeded
 
 __all__ = ["DataModule"]

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from pwfn.dataset import Images
+from pwfn.images import Images
 
 __all__ = ["KINDS", "Kind", "permute", "permute_each", "randomise"]
 

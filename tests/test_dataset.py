@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pwfn.dataset import Images, digits, folder, mnist_10k, timm_dataset, torchvision_dataset
+from pwfn.dataset import digits, folder, mnist_10k, timm_dataset, torchvision_dataset
+from pwfn.images import Images
 
 
 def tree(root: Path, *, train: int = 3, test: int = 2, classes: tuple[str, ...] = ("cat", "dog")) -> Path:

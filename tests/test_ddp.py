@@ -23,9 +23,9 @@ from pwfn import WeightFixing, clustering, run, to_gaussian
 from pwfn import prior as priors
 from pwfn.assignment import Assignment
 from pwfn.classifier import Classifier
-from pwfn.dataset import Images
 from pwfn.evaluation import accuracy
 from pwfn.gaussian import gaussian_weights
+from pwfn.images import Images
 from pwfn.learning import GaussianLearning, Schedule
 from pwfn.loading import DataModule
 from pwfn.rounds import Rounds

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pwfn.augmentation import training_transform
-from pwfn.dataset import Images
+from pwfn.images import Images
 from pwfn.loading import DataModule
 from pwfn.randomise import permute, permute_each
 from pwfn.sampling import Order, balanced, seeded
@@ -45,7 +45,7 @@ def test_validation_split_is_balanced_fixed_and_held_out() -> None:
 def test_validation_sees_the_test_transform() -> None:
     data = module(augmentation={"auto_augment": "rand-m9-mstd0.5-inc1"})
     index = data.val.indices[0]
-    plain = torch.from_numpy(np.asarray(image(index))).permute(2, 0, 1) / 255 * 2 - 1
+    plain = torch.from_numpy(np.array(image(index))).permute(2, 0, 1) / 255 * 2 - 1
     torch.testing.assert_close(data.val[0][0], plain)
     torch.testing.assert_close(data.test[7][0], torch.from_numpy(np.asarray(image(7))).permute(2, 0, 1) / 127.5 - 1)
 
