@@ -18,7 +18,7 @@ from pwfn import clustering, sigma_join
 from pwfn.assignment import Assignment, merge
 from pwfn.gaussian import gaussian_weights
 from pwfn.prior import SIGMA_MIN
-from pwfn.ranks import agree, leave_out, part
+from pwfn.ranks import agree, decides, leave_out, part
 from pwfn.record import Fixing, Flat, figures, flat_weights, picks
 from pwfn.rounds import Rounds
 
@@ -168,45 +168,37 @@ class WeightFixing(L.Callback):
     def run(self, trainer: L.Trainer, model: nn.Module, due: range) -> None:
         """Run the rounds in ``due`` one after the other, with no training between them.
 
-        Under data-parallel training rank 0 clusters and keeps the record; all ranks go on with its weights.
+        Under data-parallel training rank 0 clusters; all ranks go on with its weights and its record.
         """
         self._tick()
         trained, self.seconds = self.seconds, 0.0
         agree(model)
         score = self._score(model)
         for t in due:
-            before = flat_weights(model)
-            start = time.monotonic()
-            assign = partial(self.assign, round=t, rounds=len(self.rounds))
-            assignment = None
-            if trainer.is_global_zero:
-                assignment = fix(
-                    model,
-                    self.rounds.fractions[t],
-                    assign,
-                    self.join,
-                    recluster=self.recluster,
-                    per_tensor=self.per_tensor,
-                )
+            before, start = flat_weights(model), time.monotonic()
+            assignment = self._fix(model, t) if decides() else None
             agree(model)
             seconds = time.monotonic() - start
             previous, score = score, self._score(model)
-            if assignment is None:
-                continue
-            after = flat_weights(model)
-            row = {
-                "round": t,
-                "fraction": self.rounds.fractions[t],
-                **figures(before, after, assignment),
-                **{f"{name}_before": value for name, value in previous.items()},
-                **{f"{name}_after": value for name, value in score.items()},
-                "train_seconds": trained if t == due[0] else 0.0,
-                "cluster_seconds": seconds,
-            }
+            event = None
+            if assignment is not None:
+                after = flat_weights(model)
+                row = {
+                    "round": t,
+                    "fraction": self.rounds.fractions[t],
+                    **figures(before, after, assignment),
+                    **{f"{name}_before": value for name, value in previous.items()},
+                    **{f"{name}_after": value for name, value in score.items()},
+                    "train_seconds": trained if t == due[0] else 0.0,
+                    "cluster_seconds": seconds,
+                }
+                event = Fixing(row, assignment, before, after)
+            record: Any = None if event is None else (event.row, picks(t, event.assignment))
+            row, picked = trainer.strategy.broadcast(record)  # WFN's regulariser reads it on every rank
             self.rows.append(row)
-            self.clusters += picks(t, assignment)
-            if self.listener is not None:
-                self.listener(trainer, Fixing(row, assignment, before, after))
+            self.clusters += picked
+            if event is not None and self.listener is not None:
+                self.listener(trainer, event)
         self._started = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -232,6 +224,11 @@ class WeightFixing(L.Callback):
         """Add the time since the last look to the seconds trained towards the coming round."""
         now = time.monotonic()
         self.seconds, self._started = self.seconds + now - self._started, now
+
+    def _fix(self, model: nn.Module, t: int) -> Assignment:
+        assign = partial(self.assign, round=t, rounds=len(self.rounds))
+        fraction = self.rounds.fractions[t]
+        return fix(model, fraction, assign, self.join, recluster=self.recluster, per_tensor=self.per_tensor)
 
     def _score(self, model: nn.Module) -> dict[str, float]:
         return {} if self.evaluate is None else self.evaluate(model)

@@ -11,16 +11,21 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pwfn.gaussian import gaussian_weights
 
-__all__ = ["agree", "leave_out", "part"]
+__all__ = ["agree", "decides", "leave_out", "part"]
 
 
 @torch.no_grad()
 def agree(model: nn.Module) -> None:
     """Give every rank the parameters and buffers of rank 0, bit for bit. Does nothing in a single process."""
-    if not (distributed.is_available() and distributed.is_initialized()):
+    if not _connected():
         return
     for tensor in [*model.parameters(), *model.buffers()]:
         distributed.broadcast(tensor.view(torch.uint8) if tensor.dtype == torch.bool else tensor, 0)
+
+
+def decides() -> bool:
+    """Whether this process clusters: rank 0, and any process that is not connected with others."""
+    return not _connected() or distributed.get_rank() == 0
 
 
 def part(rank: int) -> None:
@@ -44,3 +49,7 @@ def leave_out(module: nn.Module) -> None:
     ours = {id(buffer) for _, _, weight in gaussian_weights(module) for buffer in weight.buffers()}
     names = [name for name, buffer in module.named_buffers(remove_duplicate=False) if id(buffer) in ours]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)
+
+
+def _connected() -> bool:
+    return distributed.is_available() and distributed.is_initialized()

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from pwfn import WeightFixing, clustering, run, to_gaussian
 from pwfn import prior as priors
 from pwfn.assignment import Assignment
+from pwfn.attraction import Attraction
 from pwfn.classifier import Classifier
 from pwfn.evaluation import accuracy
 from pwfn.gaussian import gaussian_weights
@@ -109,7 +110,11 @@ def _work(folder: Path, devices: int, batch: int, noise: bool, schedule: Schedul
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(Classifier(model, partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=1e-4), 4), data)
+    penalty = None if noise else Attraction(20.0)
+    if penalty is not None:
+        penalty.fixing = fixing
+    optimizer = partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=1e-4)
+    trainer.fit(Classifier(model, optimizer, 4, penalty=penalty), data)
     if trainer.is_global_zero:
         torch.save(fixing.rows, folder / "rows.pt")
 

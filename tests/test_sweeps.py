@@ -298,9 +298,12 @@ def test_local_sweep_over_nodes_is_refused(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_local_sweep_of_data_parallel_runs(root: Path, tmp_path: Path) -> None:
-    overrides = "-m seed=1,2 trainer=ddp trainer.devices=2 trainer.accelerator=cpu trainer.enable_progress_bar=false "
-    overrides += "model.name=test_resnet dataset.limit=200 dataset.batch_size=32 baseline.epochs=1 logger=csv "
-    overrides += "fixing.fractions=[0.5,1.0] evaluation.draws=[1] evaluation.noise=[] "
+    """Of a method that trains, and of one that does not and so never connects its processes."""
+    overrides = "-m method=pwfn,kmeans trainer=ddp trainer.devices=2 trainer.accelerator=cpu logger=csv "
+    overrides += "trainer.enable_progress_bar=false model.name=test_resnet dataset.limit=200 "
+    overrides += (
+        "dataset.batch_size=32 baseline.epochs=1 fixing.fractions=[0.5,1.0] evaluation.draws=[1] evaluation.noise=[] "
+    )
     overrides += f"hydra.sweep.dir={tmp_path / 'sweep'} baseline.folder={tmp_path / 'baselines'}"
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(root / "launch.py"), *overrides.split()]
@@ -308,6 +311,6 @@ def test_local_sweep_of_data_parallel_runs(root: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     runs = status(tmp_path / "sweep")
     assert [run.state for run in runs] == ["finished"] * 2
-    for run in runs:
-        log = (run.folder / "launch.log").read_text()
-        assert all(f"GLOBAL_RANK: {rank}, MEMBER: {rank + 1}/2" in log for rank in (0, 1))
+    assert all(run.figures["unique"] < 1000 for run in runs)
+    log = next(run.folder for run in runs if "pwfn" in run.folder.name) / "launch.log"
+    assert all(f"GLOBAL_RANK: {rank}, MEMBER: {rank + 1}/2" in log.read_text() for rank in (0, 1))
