@@ -300,10 +300,9 @@ def test_local_sweep_over_nodes_is_refused(root: Path, tmp_path: Path) -> None:
 def test_local_sweep_of_data_parallel_runs(root: Path, tmp_path: Path) -> None:
     """Of a method that trains, and of one that does not and so never connects its processes."""
     overrides = "-m method=pwfn,kmeans trainer=ddp trainer.devices=2 trainer.accelerator=cpu logger=csv "
-    overrides += "trainer.enable_progress_bar=false model.name=test_resnet dataset.limit=200 "
-    overrides += (
-        "dataset.batch_size=32 baseline.epochs=1 fixing.fractions=[0.5,1.0] evaluation.draws=[1] evaluation.noise=[] "
-    )
+    overrides += "trainer.enable_progress_bar=false evaluation.draws=[1] evaluation.noise=[] "
+    overrides += "model.name=test_resnet dataset.limit=200 dataset.batch_size=32 baseline.epochs=1 "
+    overrides += "fixing.fractions=[0.5,1.0] "
     overrides += f"hydra.sweep.dir={tmp_path / 'sweep'} baseline.folder={tmp_path / 'baselines'}"
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(root / "launch.py"), *overrides.split()]
