@@ -8,7 +8,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Distance", "SortedWeights"]
+__all__ = ["Distance", "SortedWeights", "borders"]
+
+
+def borders(values: Tensor) -> Tensor:
+    """The largest float32 that is as near to a value as to the next higher one, or nearer.
+
+    Args:
+        values: float64 ``[C]``, sorted.
+
+    Returns:
+        float32 ``[C - 1]``: the midpoints, rounded down.
+    """
+    middle = (values[1:] + values[:-1]) / 2
+    below = middle.float()
+    return torch.where(below > middle, below.nextafter(torch.full_like(below, -math.inf)), below)
 
 
 class Distance(NamedTuple):
@@ -69,10 +83,7 @@ class SortedWeights:
             self.free = torch.ones_like(self.sorted, dtype=torch.bool)
             self.first, self.last = 0, self.left - 1
         self.grid = grid.double()
-        middle = (self.grid[1:] + self.grid[:-1]) / 2
-        below = middle.float()  # the float32 at or below: a weight in the middle is the lower candidate's
-        below = torch.where(below > middle, below.nextafter(torch.full_like(below, -math.inf)), below)
-        inner = torch.searchsorted(self.sorted, below, right=True)
+        inner = torch.searchsorted(self.sorted, borders(self.grid), right=True)
         ends = inner.new_tensor([0, len(self.sorted)])
         self.edges = torch.cat((ends[:1], inner, ends[1:]))  # candidate k is the nearest from edge k to k + 1
         before = torch.cat((ends[:1], self.free.cumsum(0)))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pwfn import apot
 from pwfn.assignment import Assignment
+from pwfn.nearest import borders
 
 __all__ = ["apot_round", "kmeans"]
 
@@ -121,19 +122,13 @@ def _move_unused(centroids: Tensor, value: Tensor, edges: Tensor) -> Tensor:
 
 def _edges(value: Tensor, centroids: Tensor) -> Tensor:
     """Where each centroid's interval of the sorted weights begins, and N; a midpoint is the lower one's."""
-    middle = (centroids[1:] + centroids[:-1]) / 2
-    below = middle.float()
-    below = torch.where(below > middle, below.nextafter(torch.full_like(below, -math.inf)), below)
-    inner = torch.searchsorted(value, below, right=True)
+    inner = torch.searchsorted(value, borders(centroids), right=True)
     return torch.cat((inner.new_zeros(1), inner, inner.new_tensor([len(value)])))
 
 
 def _to_nearest(w: Tensor, codebook: Tensor, order: int) -> Assignment:
     values = codebook[codebook.isfinite()].float().unique()
-    middle = (values[1:].double() + values[:-1].double()) / 2
-    below = middle.float()
-    below = torch.where(below > middle, below.nextafter(torch.full_like(below, -math.inf)), below)
-    nearest = torch.bucketize(w, below)
+    nearest = torch.bucketize(w, borders(values.double()))
     counts = nearest.bincount(minlength=len(values))
     used = counts > 0
     group = (used.cumsum(0, dtype=torch.int32) - 1)[nearest]
