@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from pwfn import architecture as networks
 from pwfn import codebook, container
 from pwfn.codebook import Histogram
+from pwfn.files import atomic
 from pwfn.sizes import Sizes, measure, raw
 
 __all__ = ["MAX_UNIQUE", "Sizes", "load", "read", "save", "sizes"]
@@ -48,7 +49,7 @@ def save(
     """Write a fixed network to ``path``, replacing what is there in one step.
 
     Args:
-        path: the file; its folder must exist.
+        path: the file.
         state_dict: a plain state dict, named as the rebuilt network names it.
         shared: the float32 tensors whose values come from the network-wide codebook; all others are stored
             plainly. A tied tensor is stored once, and shared if one of its names is.
@@ -62,7 +63,8 @@ def save(
     """
     networks.check(architecture)
     data, measured = _pack(state_dict, shared, architecture)
-    container.write(Path(path), data)
+    with atomic(Path(path)) as temporary:
+        temporary.write_bytes(data)
     return measured
 
 

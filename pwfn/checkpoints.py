@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from datetime import timedelta
 from pathlib import Path
@@ -46,10 +45,8 @@ class AtomicCheckpoints(TorchCheckpointIO):
     """Writes checkpoints whole or not at all, and loads them without unpickling code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        with atomic(Path(path)) as temporary, temporary.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
+        with atomic(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)

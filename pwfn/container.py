@@ -1,4 +1,4 @@
-"""A file of a few sections that is whole or refused: magic, version, lengths, checksum, written in one step.
+"""A file of a few sections that is whole or refused: magic, version, lengths, checksum.
 
 Layout, little-endian: 4 bytes "PWFN", uint32 version, uint64 length of each of the four sections, the
 sections, SHA-256 of everything before. SHA-256 because hardware computes it faster than the sections decode,
@@ -9,12 +9,10 @@ not prove who wrote the file.
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 from collections.abc import Sequence
-from pathlib import Path
 
-__all__ = ["VERSION", "join", "split", "write"]
+__all__ = ["VERSION", "join", "split"]
 
 VERSION = 2
 
@@ -50,16 +48,3 @@ def split(data: bytes) -> list[bytes]:
         raise ValueError("is altered: its checksum does not match")
     ends = [_PREFIX.size + sum(lengths[: i + 1]) for i in range(len(lengths))]
     return [data[end - length : end] for end, length in zip(ends, lengths, strict=True)]
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` in one step: a reader sees the old file or the new one, never half of it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pwfn import codebook, container
+from pwfn import codebook
 from pwfn.apot import order_of, terms
+from pwfn.files import atomic
 
 __all__ = ["onnx", "shift_list"]
 
@@ -91,7 +92,8 @@ def onnx(model: nn.Module, path: str | Path, example: Tensor, shared: Iterable[s
     proto = program.model_proto
     gathered = _gather(package, proto.graph, set(shared))
     package.checker.check_model(proto)
-    container.write(Path(path), proto.SerializeToString())
+    with atomic(Path(path)) as temporary:
+        temporary.write_bytes(proto.SerializeToString())
     return gathered
 
 

@@ -25,6 +25,8 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # the content reaches the disk before the name does
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

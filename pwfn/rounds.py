@@ -60,7 +60,8 @@ class Rounds:
 
     def batches(self, epoch: int) -> float:
         """Share of its batches that epoch number ``epoch`` (from 0) keeps."""
-        return self.first_fraction if epoch < self.first_epochs else self.rest_fraction
+        # a float whatever was typed: Lightning takes the whole number 1 for one batch
+        return float(self.first_fraction if epoch < self.first_epochs else self.rest_fraction)
 
     def coming(self, epoch: int) -> int:
         """The round that training in epoch number ``epoch`` (from 0) leads to."""

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import pwfn.container
+import pwfn.files
 from pwfn import artifact, codebook
 from pwfn.sizes import Sizes
 
@@ -253,7 +254,7 @@ def test_a_failed_write_leaves_the_old_file(tiny: Path, monkeypatch: pytest.Monk
     def fail(*_: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(pwfn.container.os, "replace", fail)
+    monkeypatch.setattr(pwfn.files.os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         artifact.save(tiny, {"w": torch.ones(3)}, [], architecture=RESNET)
     assert tiny.read_bytes() == before and list(tiny.parent.iterdir()) == [tiny]

@@ -16,6 +16,12 @@ def test_the_paper() -> None:
     assert [rounds.coming(e) for e in (0, 1, 3, 4, 27)] == [0, 1, 1, 2, 9]
 
 
+def test_all_batches_are_no_single_batch() -> None:
+    """Lightning takes the whole number 1 for one batch, 1.0 for all of them."""
+    rounds = Rounds(first_fraction=1, rest_fraction=1)
+    assert all(isinstance(rounds.batches(epoch), float) for epoch in (0, 1))
+
+
 def test_progress_between_rounds() -> None:
     rounds = Rounds()
     assert rounds.progress(0, 0.5) == 0.5
