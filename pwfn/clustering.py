@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pwfn.apot import candidates
 from pwfn.assignment import Assignment, Pick, from_picks
+from pwfn.deterministic import kth
 from pwfn.intervals import SIGMA_FLOOR, Free, each, histogram, intervals, largest
 
 __all__ = ["assign"]
@@ -197,8 +198,7 @@ def _distance(centroid: Tensor, mu: Tensor, sigma: Tensor, near_zero: float) -> 
 
 def _nearest(distance: Tensor, count: int) -> Tensor:
     """Mask of the ``count`` smallest distances, the first ones on a tie."""
-    # On a GPU kthvalue is refused wherever deterministic algorithms are asked for.
-    bound = distance.msort()[count - 1] if distance.is_cuda else distance.kthvalue(count).values
+    bound = kth(distance, count)
     near = distance < bound
     ties = (distance == bound).nonzero().squeeze(1)
     near[ties[: count - int(near.sum())]] = True

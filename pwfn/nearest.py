@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pwfn.deterministic import running
+
 __all__ = ["Distance", "SortedWeights", "borders"]
 
 
@@ -156,7 +158,7 @@ def _prefix(key: Tensor, away: Tensor, split: int, reach: float, allowance: floa
     for side_key, side in sides:
         side = side[: int(torch.searchsorted(side, reach, right=True))]
         keys.append(side_key[: len(side)].contiguous())
-        totals.append(torch.cat((side.new_zeros(1), side.cumsum(0))))
+        totals.append(running(side))
         still = int(torch.searchsorted(side, 0.0, right=True))
         moved.append(torch.arange(-still, len(side) - still + 1, device=side.device).clamp_(min=0))
     taken = []

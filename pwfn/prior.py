@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from pwfn.deterministic import kth
+
 __all__ = ["constant", "pow2"]
 
 SIGMA_MIN = 2.0**-30
@@ -66,6 +68,4 @@ def _quantile(x: Tensor, q: float) -> Tensor:
         return x.new_zeros(())
     place = q * (x.numel() - 1)
     low = math.floor(place)
-    below = x.kthvalue(low + 1).values
-    above = x.kthvalue(min(low + 2, x.numel())).values
-    return torch.lerp(below, above, place - low)
+    return torch.lerp(kth(x, low + 1), kth(x, min(low + 2, x.numel())), place - low)

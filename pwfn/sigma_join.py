@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from pwfn.deterministic import sums
+
 __all__ = [
     "allow_retraining",
     "keep_the_same_divide_by_2",
@@ -38,7 +40,7 @@ def std_mu(mu: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
     square = torch.zeros_like(mean)
     for m, g in _chunks(mu, group):
         deviation = m.double().sub_(mean.index_select(0, g))
-        square += torch.bincount(g, weights=deviation.square_(), minlength=size)
+        square += sums(deviation.square_(), g, size)
     return _spread((square / count).sqrt(), sigma, group)
 
 
@@ -79,7 +81,7 @@ def _mean(x: Tensor, group: Tensor, size: int) -> tuple[Tensor, Tensor]:
     count, total = (x.new_zeros(size, dtype=torch.float64) for _ in range(2))
     for part, g in _chunks(x, group):
         count += torch.bincount(g, minlength=size)
-        total += torch.bincount(g, weights=part.double(), minlength=size)
+        total += sums(part.double(), g, size)
     return count, total / count
 
 

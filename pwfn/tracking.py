@@ -128,5 +128,6 @@ def _histogram(x: Tensor, bins: int = 64) -> wandb.Histogram:
     x = x[torch.isfinite(x)].float()
     low, high = (float(x.min()), float(x.max())) if len(x) else (0.0, 1.0)
     high = high if high > low else low + 1.0
-    counts = torch.histc(x, bins, low, high).cpu().numpy()
+    place = (x - low).mul_(bins / (high - low)).int().clamp_(max=bins - 1)  # histc may be refused on a GPU
+    counts = place.bincount(minlength=bins).cpu().numpy()
     return wandb.Histogram(np_histogram=(counts, np.linspace(low, high, bins + 1)))

@@ -12,6 +12,7 @@ TENSORS_ONLY = {
     "assignment",
     "clustering",
     "compression",
+    "deterministic",
     "intervals",
     "method",
     "nearest",

@@ -153,6 +153,16 @@ def test_low_precision_and_accumulated_gradients(launch: Run) -> None:
     assert all(p.dtype == torch.float32 for p in state["state_dict"].values() if p.is_floating_point())
 
 
+def test_deterministic_algorithms(plain: Path, launch: Run) -> None:
+    """Nothing that a run does on a CPU is refused or comes out differently."""
+    try:
+        folder = launch("trainer.deterministic=true")
+    finally:
+        torch.use_deterministic_algorithms(False)
+    weights, same = (load_file(place / "model.safetensors") for place in (plain, folder))
+    assert all(weights[name].equal(same[name]) for name in weights)
+
+
 def test_channels_last(plain: Path, launch: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "Classifier", Recorder)
     folder = launch("trainer.channels_last=true")
