@@ -1,11 +1,32 @@
 """Probabilistic Weight Fixing Networks: a network's weights share a few additive powers-of-two values."""
 
-from pwfn.artifact import load
-from pwfn.fixing import WeightFixing, fix
-from pwfn.gaussian import to_deterministic, to_gaussian
-from pwfn.learning import GaussianLearning
-from pwfn.rounds import Rounds
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pwfn.artifact import load
+    from pwfn.fixing import WeightFixing, fix
+    from pwfn.gaussian import to_deterministic, to_gaussian
+    from pwfn.learning import GaussianLearning
+    from pwfn.rounds import Rounds
 
 __all__ = ["GaussianLearning", "Rounds", "WeightFixing", "fix", "load", "to_deterministic", "to_gaussian"]
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "GaussianLearning": "learning",
+    "Rounds": "rounds",
+    "WeightFixing": "fixing",
+    "fix": "fixing",
+    "load": "artifact",
+    "to_deterministic": "gaussian",
+    "to_gaussian": "gaussian",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # on first use: reports and launching processes answer without the seconds that torch takes to import
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pwfn' has no attribute {name!r}")
+    return getattr(import_module(f"pwfn.{_HOMES[name]}"), name)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+import pwfn
 
 TENSORS_ONLY = {
     "apot",
@@ -83,3 +87,15 @@ def test_frameworks_stay_at_the_edge(root: Path, packages: set[str], allowed: se
 def test_files_stay_short(root: Path) -> None:
     long = {p.name: n for p in (root / "pwfn").rglob("*.py") if (n := len(p.read_text().splitlines())) > 300}
     assert not long
+
+
+def test_reports_and_launchers_do_not_wait_for_torch() -> None:
+    code = "import sys, pwfn.report, pwfn.status, pwfn.naming; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_package_gives_what_it_announces() -> None:
+    assert {name: getattr(pwfn, name).__name__ for name in pwfn.__all__} == {name: name for name in pwfn.__all__}
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        pwfn.nothing  # noqa: B018
