@@ -97,5 +97,6 @@ def test_reports_and_launchers_do_not_wait_for_torch() -> None:
 
 def test_the_package_gives_what_it_announces() -> None:
     assert {name: getattr(pwfn, name).__name__ for name in pwfn.__all__} == {name: name for name in pwfn.__all__}
+    assert set(pwfn.__all__) <= set(dir(pwfn))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         pwfn.nothing  # noqa: B018
