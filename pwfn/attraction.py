@@ -28,26 +28,32 @@ class Attraction:
             raise ValueError(f"method.alpha must be 0 or more, got {alpha}")
         self.alpha, self.zero_distance = alpha, zero_distance
         self.fixing: WeightFixing | None = None
-        self._round = -1
+        self._round = 0
         self._curve: softmin.Curve | None = None
+        self._free: list[Tensor] = []
 
     def __call__(self, model: nn.Module, loss: Tensor) -> Tensor:
         """The penalty at this step: 0 before the first round, and once nothing is free."""
-        free = [mu[weight.free > 0] for _, mu, weight in gaussian_weights(model)]
-        w = torch.cat(free) if free else loss.new_zeros(0)
-        curve = self._latest_curve(w.device)
-        if self.alpha == 0 or curve is None or len(w) == 0:
+        self._learn_of_round(model)
+        weights = zip(gaussian_weights(model), self._free, strict=False)
+        parts = [mu.flatten().index_select(0, free) for (_, mu, _), free in weights if len(free)]
+        if self.alpha == 0 or self._curve is None or not parts:
             return loss.new_zeros(())
-        distance = softmin.penalty(w, curve, zero_distance=self.zero_distance)
+        distance = softmin.penalty(torch.cat(parts), self._curve, zero_distance=self.zero_distance)
         scale = loss.detach() / distance.detach().clamp(min=torch.finfo(distance.dtype).tiny)
         return self.alpha * scale * distance
 
-    def _latest_curve(self, device: torch.device) -> softmin.Curve | None:
-        """The soft distance as a function of the weight, tabled once for each round's centroids."""
+    def _learn_of_round(self, model: nn.Module) -> None:
+        """Table the soft distance to a new round's centroids, and list the weights that it left free.
+
+        A step that looked for the free weights itself would spend more on that than on the penalty.
+        """
         rounds = len(self.fixing.rows) if self.fixing is not None else 0
-        if self.fixing is not None and rounds > 0 and rounds != self._round:
-            last = self.fixing.rows[-1]["round"]
-            values = [row["centroid"] for row in self.fixing.clusters if row["round"] == last]
-            self._curve = softmin.curve(torch.tensor(values, device=device), zero_distance=self.zero_distance)
-            self._round = rounds
-        return self._curve
+        if self.fixing is None or rounds == self._round:
+            return
+        last = self.fixing.rows[-1]["round"]
+        values = [row["centroid"] for row in self.fixing.clusters if row["round"] == last]
+        self._free = [w.free.flatten().nonzero().squeeze(1).int() for _, _, w in gaussian_weights(model)]
+        centroids = torch.tensor(values, device=next(model.parameters()).device)
+        self._curve = softmin.curve(centroids, zero_distance=self.zero_distance)
+        self._round = rounds

@@ -23,7 +23,8 @@ CHECK_EVERY = 50
 class Classifier(L.LightningModule):
     """Cross-entropy training of an image classifier.
 
-    Logs ``train/loss`` and ``train/acc1`` per step, ``val/loss`` and ``val/acc1`` (percent) per validation.
+    Logs ``train/loss`` and ``train/acc1`` per step, ``val/loss`` and ``val/acc1`` (percent) per validation. The
+    progress bar shows the loss of the step at which it was last looked at, see :data:`CHECK_EVERY`.
 
     Args:
         model: the network.
@@ -60,6 +61,7 @@ class Classifier(L.LightningModule):
         self.train_acc = MulticlassAccuracy(num_classes, average="micro")
         self.val_acc = MulticlassAccuracy(num_classes, average="micro")
         self._last_loss: Tensor | None = None
+        self._shown: Tensor | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         return self.model(images)
@@ -72,12 +74,14 @@ class Classifier(L.LightningModule):
         loss = self.criterion(logits, targets)
         hard = targets if targets.ndim == 1 else targets.argmax(1)
         self.train_acc(logits, hard)
-        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss", loss)
         self.log("train/acc1", self.train_acc, on_step=True, on_epoch=False)
         self._last_loss = loss.detach()
         # reading the loss waits for the device: seldom there, always where it costs nothing
-        if loss.device.type == "cpu" or self.global_step % CHECK_EVERY == 0:
+        if self._shown is None or loss.device.type == "cpu" or self.global_step % CHECK_EVERY == 0:
             self.require_finite_loss()
+            self._shown = self._last_loss.cpu()
+        self.log("loss", self._shown, prog_bar=True, logger=False)  # Lightning reads what it shows at every step
         return loss if self.penalty is None else loss + self.penalty(self.model, loss.detach())
 
     def require_finite_loss(self) -> None:

@@ -156,7 +156,8 @@ class WeightFixing(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         epochs = trainer.current_epoch + 1
-        shown = {"round": float(self.rounds.coming(epochs - 1)), "fixed": self._fixed}
+        # tensors on the CPU: Lightning puts numbers on the device and reads them back, waiting for it at every step
+        shown = {"round": torch.tensor(float(self.rounds.coming(epochs - 1))), "fixed": torch.tensor(self._fixed)}
         pl_module.log_dict(shown, prog_bar=True, logger=False)
         if not trainer.is_last_batch:
             return

@@ -52,6 +52,9 @@ def test_only_free_weights_are_drawn() -> None:
     attraction(model, torch.tensor(1.0)).backward()
     assert mu.grad is not None and mu.grad[0, 1] == 0 and mu.grad[0, 0] != 0
     weight.free.zero_()
+    assert attraction.fixing is not None
+    attraction.fixing.rows.append({"round": 1})
+    attraction.fixing.clusters.append({"round": 1, "centroid": 0.25})
     assert attraction(model, torch.tensor(1.0)) == 0
 
 
