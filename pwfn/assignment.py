@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pwfn.intervals import each
+from pwfn.chunks import each
 
 __all__ = ["Assignment", "Pick", "from_picks", "merge"]
 
@@ -53,7 +52,7 @@ class Pick(NamedTuple):
 
 def from_picks(w: Tensor, group: Tensor, picks: Sequence[Pick]) -> Assignment:
     """Give weights ``w`` float32 ``[N]`` the picks that ``group`` int32 ``[N]`` numbers; -1 leaves a weight free."""
-    w, device = w.detach(), w.device  # the threads below track gradients
+    w, device = w.detach(), w.device  # threads track gradients
     centroids = torch.tensor([pick.centroid for pick in picks], dtype=torch.float32, device=device)
     padded = torch.cat((centroids, centroids.new_zeros(1)))  # an entry to read even if there was no pick
     values, fixed = torch.empty_like(w), torch.empty_like(w, dtype=torch.bool)
@@ -62,8 +61,7 @@ def from_picks(w: Tensor, group: Tensor, picks: Sequence[Pick]) -> Assignment:
         torch.ge(group, 0, out=fixed)
         torch.where(fixed, padded.index_select(0, group.clamp(min=0)), w, out=values)
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        each(pool, write, w, group, values, fixed)
+    each(write, w, group, values, fixed)
     return Assignment(
         values=values,
         fixed=fixed,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import torch
@@ -18,8 +17,9 @@ from torch import Tensor
 
 from pwfn.apot import candidates
 from pwfn.assignment import Assignment, Pick, from_picks
+from pwfn.chunks import each
 from pwfn.deterministic import kth
-from pwfn.intervals import SIGMA_FLOOR, Free, each, histogram, intervals, largest
+from pwfn.intervals import SIGMA_FLOOR, Free, histogram, intervals, largest
 
 __all__ = ["assign"]
 
@@ -74,25 +74,24 @@ def assign(
     group = torch.full_like(mu, -1, dtype=torch.int32)
     free = Free(torch.arange(mu.numel(), dtype=torch.int32, device=mu.device), mu, sigma)
     picks: list[Pick] = []
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for order, reach in _schedule(float(delta), growth, max_order):
-            known = {pick.centroid for pick in picks}
-            if left <= 0 or len(known) == max_unique:
-                break
-            grid = candidates(largest(free.mu), order, min_exponent=min_exponent)
-            code, stride = intervals(pool, free, grid, reach, step, zero_fix)
-            kinds, code, counts = histogram(code, (len(grid) + 1) * stride)
-            table, chosen = _greedy(kinds, counts, stride, grid.tolist(), left, known, max_unique)
-            if chosen:
-                table = torch.where(table < 0, table, table + len(picks))
-                free = _take(pool, free, code, table, group)
-                picks += [Pick(centroid, members, order, reach) for centroid, members in chosen]
-                left -= sum(members for _, members in chosen)
-        if left < 0:
-            picks[-1] = picks[-1]._replace(members=picks[-1].members + left)
-            _drop_farthest(pool, group, mu, sigma, picks, near_zero)
-        if left > 0:
-            picks += _take_nearest(group, free, left, picks, near_zero)
+    for order, reach in _schedule(float(delta), growth, max_order):
+        known = {pick.centroid for pick in picks}
+        if left <= 0 or len(known) == max_unique:
+            break
+        grid = candidates(largest(free.mu), order, min_exponent=min_exponent)
+        code, stride = intervals(free, grid, reach, step, zero_fix)
+        kinds, code, counts = histogram(code, (len(grid) + 1) * stride)
+        table, chosen = _greedy(kinds, counts, stride, grid.tolist(), left, known, max_unique)
+        if chosen:
+            table = torch.where(table < 0, table, table + len(picks))
+            free = _take(free, code, table, group)
+            picks += [Pick(centroid, members, order, reach) for centroid, members in chosen]
+            left -= sum(members for _, members in chosen)
+    if left < 0:
+        picks[-1] = picks[-1]._replace(members=picks[-1].members + left)
+        _drop_farthest(group, mu, sigma, picks, near_zero)
+    if left > 0:
+        picks += _take_nearest(group, free, left, picks, near_zero)
     return from_picks(mu, group, picks)
 
 
@@ -177,7 +176,7 @@ def _greedy(
     return table, chosen
 
 
-def _take(pool: ThreadPoolExecutor, free: Free, code: Tensor, table: Tensor, group: Tensor) -> Free:
+def _take(free: Free, code: Tensor, table: Tensor, group: Tensor) -> Free:
     """Enter the groups that ``table`` gives to the intervals; returns the weights that stay free."""
 
     def enter(place: Tensor, mu: Tensor, sigma: Tensor, code: Tensor) -> Free:
@@ -186,7 +185,7 @@ def _take(pool: ThreadPoolExecutor, free: Free, code: Tensor, table: Tensor, gro
         keep = (taken < 0).nonzero().squeeze(1)
         return Free(*(x.index_select(0, keep) for x in (place, mu, sigma)))
 
-    return Free(*map(torch.cat, zip(*each(pool, enter, *free, code), strict=True)))
+    return Free(*map(torch.cat, zip(*each(enter, *free, code), strict=True)))
 
 
 def _distance(centroid: Tensor, mu: Tensor, sigma: Tensor, near_zero: float) -> Tensor:
@@ -205,13 +204,11 @@ def _nearest(distance: Tensor, count: int) -> Tensor:
     return near
 
 
-def _drop_farthest(
-    pool: ThreadPoolExecutor, group: Tensor, mu: Tensor, sigma: Tensor, picks: list[Pick], near_zero: float
-) -> None:
+def _drop_farthest(group: Tensor, mu: Tensor, sigma: Tensor, picks: list[Pick], near_zero: float) -> None:
     """Free all but the nearest of the last group's members."""
     members = (group == len(picks) - 1).nonzero().squeeze(1)
     centroid = torch.tensor(picks[-1].centroid, dtype=torch.float64, device=mu.device)
-    parts = each(pool, lambda at: _distance(centroid, mu[at], sigma[at], near_zero), members)
+    parts = each(lambda at: _distance(centroid, mu[at], sigma[at], near_zero), members)
     group[members[~_nearest(torch.cat(parts), picks[-1].members)]] = -1
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["SIGMA_FLOOR", "Free", "each", "histogram", "intervals", "largest"]
+from pwfn.chunks import each
+
+__all__ = ["SIGMA_FLOOR", "Free", "histogram", "intervals", "largest"]
 
 SIGMA_FLOOR = 2.0**-20
-CHUNK_CPU, CHUNK_GPU = 2**15, 2**24  # weights per step: a CPU core keeps its chunk in cache
 TABLE_LIMIT = 2**22  # more kinds of interval than this are sorted instead of counted in a table
-
-T = TypeVar("T")
 
 
 class Free(NamedTuple):
@@ -31,16 +28,7 @@ def largest(x: Tensor) -> float:
     return max(map(abs, torch.stack(x.aminmax()).tolist())) if len(x) else 0.0
 
 
-def each(pool: ThreadPoolExecutor, work: Callable[..., T], *vectors: Tensor) -> list[T]:
-    """Apply ``work`` to corresponding chunks of vectors of one length; on a CPU, one thread to a chunk."""
-    if vectors[0].is_cuda:
-        return list(map(work, *(vector.split(CHUNK_GPU) for vector in vectors)))
-    return list(pool.map(work, *(vector.split(CHUNK_CPU) for vector in vectors)))
-
-
-def intervals(
-    pool: ThreadPoolExecutor, free: Free, grid: Tensor, reach: float, step: float, zero_fix: bool
-) -> tuple[Tensor, int]:
+def intervals(free: Free, grid: Tensor, reach: float, step: float, zero_fix: bool) -> tuple[Tensor, int]:
     """Which candidates each weight may take, as ``first * stride + how many``; also returns ``stride``.
 
     In multiples of ``step``, the end of the reach is rounded to the nearest whole number and, should that be
@@ -75,7 +63,7 @@ def intervals(
         first = size - reached(x.neg_(), s, least)
         out.copy_(end.sub_(first).add_(first, alpha=stride))
 
-    each(pool, encode, free.mu, free.sigma, code)
+    each(encode, free.mu, free.sigma, code)
     return code, stride
 
 

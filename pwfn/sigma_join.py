@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from pwfn.chunks import chunks
 from pwfn.deterministic import sums
 
 __all__ = [
@@ -21,9 +22,6 @@ __all__ = [
     "mean_sigma",
     "std_mu",
 ]
-
-CHUNK_CPU, CHUNK_GPU = 1 << 15, 1 << 24
-"""Weights whose float64 sums are formed at a time: bounds the memory beyond the result; a CPU's cache holds them."""
 
 
 def std_mu(mu: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
@@ -72,8 +70,7 @@ def _size(group: Tensor) -> int:
 
 def _chunks(x: Tensor, group: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Pieces of ``x`` and the numbers of their groups, 0 for free weights."""
-    step = CHUNK_GPU if x.is_cuda else CHUNK_CPU
-    return ((part, g + 1) for part, g in zip(x.split(step), group.split(step), strict=True))
+    return ((part, g + 1) for part, g in zip(chunks(x), chunks(group), strict=True))
 
 
 def _mean(x: Tensor, group: Tensor, size: int) -> tuple[Tensor, Tensor]:

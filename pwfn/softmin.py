@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pwfn.chunks import each
+
 __all__ = ["Curve", "curve", "penalty"]
 
 TEMPERATURE = 0.05
 NODES = 10  # coefficients of a cell's polynomial
 BIN = 47  # a float64 without its last 47 bits: 32 bins an octave, in which no exponent changes by more than 2
 NEGLIGIBLE = 1.75  # a centroid further away than the nearest by this much has weight exp(-35)
-CHUNK_CPU, CHUNK_GPU = 2**15, 2**22  # weights at a time: on the CPU what a core's cache holds in float64
 TABLE = 2**20  # entries of a distance table, when the curve is made
 
 
@@ -116,12 +117,13 @@ class _Penalty(torch.autograd.Function):
         """The mean; its gradient is kept, as the derivative comes almost free with the value."""
         flat = w.detach().flatten()
         gradient = torch.empty_like(flat)
-        total = torch.zeros((), dtype=torch.float64, device=w.device)
-        chunk = CHUNK_GPU if w.is_cuda else CHUNK_CPU
-        for part, out in zip(flat.split(chunk), gradient.split(chunk), strict=True):
+
+        def evaluate(part: Tensor, out: Tensor) -> Tensor:
             value, slope = _evaluate(part.double(), table)
-            total += value.sum()
             out.copy_(slope.div_(flat.numel()))
+            return value.sum()
+
+        total = torch.stack(each(evaluate, flat, gradient)).sum()
         ctx.save_for_backward(gradient.view_as(w))
         return (total / max(flat.numel(), 1)).to(w.dtype)
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pwfn import intervals
+from pwfn import chunks, intervals
 from pwfn.apot import candidates, order_of
 from pwfn.assignment import Assignment
 from pwfn.clustering import assign
@@ -179,7 +179,7 @@ def test_counting_by_sorting_is_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     mu, sigma = layers(3000, seed=5)
     expected = assign(mu, sigma, 0.9)
     monkeypatch.setattr(intervals, "TABLE_LIMIT", 0)
-    monkeypatch.setattr(intervals, "CHUNK_CPU", 700)
+    monkeypatch.setattr(chunks, "CPU", 700)
     result = assign(mu, sigma, 0.9)
     assert result.group.equal(expected.group)
     assert result.centroids.equal(expected.centroids)

@@ -14,6 +14,7 @@ import pwfn
 TENSORS_ONLY = {
     "apot",
     "assignment",
+    "chunks",
     "clustering",
     "compression",
     "deterministic",

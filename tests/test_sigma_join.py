@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pwfn import sigma_join
+from pwfn import chunks, sigma_join
 
 MU = torch.tensor([1.0, 3.0, 10.0, 7.0, 0.5])
 SIGMA = torch.tensor([0.3, 0.4, 0.1, 0.2, 0.6])
@@ -50,7 +50,7 @@ def test_chunks_do_not_show(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mu, sigma = torch.randn(1000, generator=generator), torch.rand(1000, generator=generator)
     group = torch.randint(-1, 7, (1000,), generator=generator, dtype=torch.int32)
     whole = getattr(sigma_join, name)(mu, sigma, group)
-    monkeypatch.setattr(sigma_join, "CHUNK_CPU", 37)
+    monkeypatch.setattr(chunks, "CPU", 37)
     torch.testing.assert_close(getattr(sigma_join, name)(mu, sigma, group), whole, rtol=1e-12, atol=0)
     members = mu[group == 3].double()
     if name == "std_mu":

@@ -1,0 +1,37 @@
+"""Long vectors in chunks: on a CPU what a core's cache holds, a thread to each; on a GPU as memory allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["chunks", "each"]
+
+CPU, GPU = 2**15, 2**24
+"""Elements in a chunk."""
+
+T = TypeVar("T")
+
+
+def chunks(vector: Tensor) -> tuple[Tensor, ...]:
+    """Views of a vector, one after the other; one empty chunk of an empty vector."""
+    return vector.split(GPU if vector.is_cuda else CPU)
+
+
+def each(work: Callable[..., T], *vectors: Tensor) -> list[T]:
+    """Apply ``work`` to corresponding chunks of vectors of one length.
+
+    On a CPU as many threads as torch uses share the chunks; they track gradients, so detach what needs none.
+
+    Returns:
+        What ``work`` returned, in the order of the chunks, whatever the number of threads.
+    """
+    parts = [chunks(vector) for vector in vectors]
+    if vectors[0].is_cuda or len(parts[0]) == 1 or torch.get_num_threads() == 1:
+        return list(map(work, *parts))
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return list(pool.map(work, *parts))
