@@ -17,9 +17,14 @@ CPU, GPU = 2**15, 2**24
 T = TypeVar("T")
 
 
-def chunks(vector: Tensor) -> tuple[Tensor, ...]:
-    """Views of a vector, one after the other; one empty chunk of an empty vector."""
-    return vector.split(GPU if vector.is_cuda else CPU)
+def chunks(vector: Tensor, threads: int = 1) -> tuple[Tensor, ...]:
+    """Views of a vector, one after the other; one empty chunk of an empty vector.
+
+    Args:
+        vector: of any dtype.
+        threads: how many CPU threads share one chunk.
+    """
+    return vector.split(GPU if vector.is_cuda else CPU * threads)
 
 
 def each(work: Callable[..., T], *vectors: Tensor) -> list[T]:
