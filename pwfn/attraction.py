@@ -34,10 +34,13 @@ class Attraction:
 
     def __call__(self, model: nn.Module, loss: Tensor) -> Tensor:
         """The penalty at this step: 0 before the first round, and once nothing is free."""
-        self._learn_of_round(model)
-        weights = zip(gaussian_weights(model), self._free, strict=False)
+        if self.alpha > 0:
+            self._learn_of_round(model)
+        if self._curve is None:
+            return loss.new_zeros(())
+        weights = zip(gaussian_weights(model), self._free, strict=True)
         parts = [mu.flatten().index_select(0, free) for (_, mu, _), free in weights if len(free)]
-        if self.alpha == 0 or self._curve is None or not parts:
+        if not parts:
             return loss.new_zeros(())
         distance = softmin.penalty(torch.cat(parts), self._curve, zero_distance=self.zero_distance)
         scale = loss.detach() / distance.detach().clamp(min=torch.finfo(distance.dtype).tiny)

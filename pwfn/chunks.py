@@ -1,4 +1,4 @@
-"""Long vectors in chunks: on a CPU what a core's cache holds, a thread to each; on a GPU as memory allows."""
+"""Long vectors in chunks: on a CPU what a core's cache holds, a thread to each; on a GPU far longer ones."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 
 __all__ = ["chunks", "each"]
 
-CPU, GPU = 2**15, 2**24
-"""Elements in a chunk."""
+CPU, GPU = 2**15, 2**22
+"""Elements in a chunk: float64 intermediates of 32 MB each fit a GPU that is full of activations."""
 
 T = TypeVar("T")
 

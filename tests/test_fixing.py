@@ -153,6 +153,19 @@ def test_rounds_come_on_schedule_and_fixed_weights_hold() -> None:
     assert by_round == [row["fixed"] for row in fixing.rows]
 
 
+def test_the_progress_bar_tells_round_share_and_loss() -> None:
+    shown: list[dict[str, float]] = []
+
+    class Bar(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+            shown.append(dict(trainer.progress_bar_metrics))
+
+    fit([WeightFixing(Rounds([0.5, 1.0], first_epochs=1, first_fraction=1.0, rest_epochs=1)), Bar()], 2)
+    assert all(set(bar) == {"loss", "round", "fixed"} for bar in shown)
+    assert [(bar["round"], bar["fixed"]) for bar in shown] == [(0, 0)] * 12 + [(1, 0.5)] * 12
+    assert len({bar["loss"] for bar in shown}) == 24  # on a CPU the loss of each step
+
+
 def test_all_rounds_at_once_where_nothing_trains_between() -> None:
     fixing = WeightFixing(Rounds([0.5, 0.75, 1.0], first_epochs=1, first_fraction=1.0, rest_epochs=0))
     net, _ = fit([fixing], 1)

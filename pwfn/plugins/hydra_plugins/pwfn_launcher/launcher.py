@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import time
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -113,10 +114,11 @@ class Launcher(BaseSubmititLauncher):
     def _alive(self, jobs: Sequence[submitit.Job[Any]]) -> bool:
         return False  # SLURM's queue tells
 
+    @abstractmethod
     def _submit(
         self, executor: submitit.Executor, runs: Sequence[DictConfig]
     ) -> Iterator[tuple[DictConfig, submitit.Job[Any]]]:
-        raise NotImplementedError
+        """Hand the runs over, and tell the job of each."""
 
 
 class SlurmLauncher(Launcher):
