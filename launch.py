@@ -25,7 +25,7 @@ SWEEP: dict[str, Any] = {}
 
 
 def _sweep_name(*, _root_: DictConfig) -> str:
-    from pwfn.naming import sweep_name, swept_keys
+    from pwfn.rundir.naming import sweep_name, swept_keys
 
     if not SWEEP:
         SWEEP.update(name=sweep_name(_root_), keys=swept_keys(_root_))
@@ -33,7 +33,7 @@ def _sweep_name(*, _root_: DictConfig) -> str:
 
 
 def _run_name(*, _root_: DictConfig) -> str:
-    from pwfn.naming import run_name
+    from pwfn.rundir.naming import run_name
 
     return run_name(_root_, SWEEP.get("keys", ()))
 
@@ -46,7 +46,10 @@ OmegaConf.register_new_resolver("sweep_name", _sweep_name, replace=True)
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float:
     """Carry out the configured run; its test accuracy is the value that Hydra's optimising sweepers see."""
-    from pwfn import console, run  # after composition: `--help` and mistyped options answer at once
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from pwfn.experiment import run
+    from pwfn.report import console  # after composition: `--help` and mistyped options answer at once
 
     # Lightning's tips and hints; its warnings stay
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -62,13 +65,15 @@ def main(cfg: DictConfig) -> float:
         summary = run.execute(experiment)
     except FloatingPointError as error:
         raise CompactHydraException(f"{error}") from error
-    console.print_summary(summary, folder)
+    rank_zero_only(console.print_summary)(summary, folder)
     return float(summary["acc1"])
 
 
 def evaluate(arguments: list[str]) -> None:
     """Measure a finished run anew: ``evaluate=DIR [KEY=VALUE] ...``. No run of its own, it leaves no folder."""
-    from pwfn import console, run
+
+    from pwfn.experiment import run
+    from pwfn.report import console
 
     folder = Path(next(a for a in arguments if a.startswith("evaluate=")).partition("=")[2])
     try:

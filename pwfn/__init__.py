@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pwfn.artifact import load
+    from pwfn.artifact.file import load
     from pwfn.fixing import WeightFixing, fix
     from pwfn.gaussian import to_deterministic, to_gaussian
     from pwfn.learning import GaussianLearning
@@ -19,7 +19,7 @@ _HOMES = {
     "Rounds": "rounds",
     "WeightFixing": "fixing",
     "fix": "fixing",
-    "load": "artifact",
+    "load": "artifact.file",
     "to_deterministic": "gaussian",
     "to_gaussian": "gaussian",
 }

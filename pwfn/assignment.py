@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pwfn.chunks import each
+from pwfn.kernels.chunks import map_chunks
 
 __all__ = ["Assignment", "Pick", "from_picks", "merge"]
 
@@ -45,7 +45,7 @@ class Pick(NamedTuple):
     """One group: its value, how many weights took it, and the order and the reach in force."""
 
     centroid: float
-    members: int
+    size: int
     order: int
     reach: float
 
@@ -61,13 +61,13 @@ def from_picks(w: Tensor, group: Tensor, picks: Sequence[Pick]) -> Assignment:
         torch.ge(group, 0, out=fixed)
         torch.where(fixed, padded.index_select(0, group.clamp(min=0)), w, out=values)
 
-    each(write, w, group, values, fixed)
+    map_chunks(write, w, group, values, fixed)
     return Assignment(
         values=values,
         fixed=fixed,
         group=group,
         centroids=centroids,
-        counts=torch.tensor([pick.members for pick in picks], dtype=torch.int64, device=device),
+        counts=torch.tensor([pick.size for pick in picks], dtype=torch.int64, device=device),
         orders=torch.tensor([pick.order for pick in picks], dtype=torch.int64, device=device),
         reaches=torch.tensor([pick.reach for pick in picks], dtype=torch.float32, device=device),
     )

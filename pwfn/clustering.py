@@ -17,9 +17,9 @@ from torch import Tensor
 
 from pwfn.apot import candidates
 from pwfn.assignment import Assignment, Pick, from_picks
-from pwfn.chunks import each
-from pwfn.deterministic import kth
-from pwfn.intervals import SIGMA_FLOOR, Free, histogram, intervals, largest
+from pwfn.kernels.chunks import map_chunks
+from pwfn.kernels.deterministic import kthvalue
+from pwfn.kernels.intervals import SIGMA_FLOOR, Free, histogram, intervals, largest
 
 __all__ = ["assign"]
 
@@ -85,10 +85,10 @@ def assign(
         if chosen:
             table = torch.where(table < 0, table, table + len(picks))
             free = _take(free, code, table, group)
-            picks += [Pick(centroid, members, order, reach) for centroid, members in chosen]
-            left -= sum(members for _, members in chosen)
+            picks += [Pick(centroid, count, order, reach) for centroid, count in chosen]
+            left -= sum(count for _, count in chosen)
     if left < 0:
-        picks[-1] = picks[-1]._replace(members=picks[-1].members + left)
+        picks[-1] = picks[-1]._replace(size=picks[-1].size + left)
         _drop_farthest(group, mu, sigma, picks, near_zero)
     if left > 0:
         picks += _take_nearest(group, free, left, picks, near_zero)
@@ -153,24 +153,24 @@ def _greedy(
     used = ((counts > 0) & (kinds % stride > 0)).nonzero().squeeze(1)
     first, wide, count = (x.cpu() for x in (kinds[used] // stride, kinds[used] % stride, counts[used]))
     end, owner = first + wide, torch.full_like(count, -1, dtype=torch.int32)
-    still = torch.zeros(len(values) + 1, dtype=torch.int64)
-    takers = still.index_add(0, first, count).index_add_(0, end, -count).cumsum(0)
+    zeros = torch.zeros(len(values) + 1, dtype=torch.int64)
+    takers = zeros.index_add(0, first, count).index_add_(0, end, -count).cumsum(0)
     starts = torch.searchsorted(first, torch.arange(len(values) + 1)).tolist()
     known = set(known)
     chosen: list[tuple[float, int]] = []
     while left > 0 and len(known) != max_unique:
         best = int(takers.argmax())
-        members = int(takers[best])
-        if members == 0:
+        wanted = int(takers[best])
+        if wanted == 0:
             break
         rows = slice(starts[max(0, best + 2 - stride)], starts[best + 1])
         gone = count[rows] * (end[rows] > best)
         owner[rows].masked_fill_(gone > 0, len(chosen))
         count[rows] -= gone
-        takers -= still.index_add(0, first[rows], gone).index_add_(0, end[rows], -gone).cumsum(0)
-        chosen.append((values[best], members))
+        takers -= zeros.index_add(0, first[rows], gone).index_add_(0, end[rows], -gone).cumsum(0)
+        chosen.append((values[best], wanted))
         known.add(values[best])
-        left -= members
+        left -= wanted
     table = torch.full_like(kinds, -1, dtype=torch.int32)
     table[used] = owner.to(table.device)
     return table, chosen
@@ -185,7 +185,7 @@ def _take(free: Free, code: Tensor, table: Tensor, group: Tensor) -> Free:
         keep = (taken < 0).nonzero().squeeze(1)
         return Free(*(x.index_select(0, keep) for x in (place, mu, sigma)))
 
-    return Free(*map(torch.cat, zip(*each(enter, *free, code), strict=True)))
+    return Free(*map(torch.cat, zip(*map_chunks(enter, *free, code), strict=True)))
 
 
 def _distance(centroid: Tensor, mu: Tensor, sigma: Tensor, near_zero: float) -> Tensor:
@@ -197,7 +197,7 @@ def _distance(centroid: Tensor, mu: Tensor, sigma: Tensor, near_zero: float) -> 
 
 def _nearest(distance: Tensor, count: int) -> Tensor:
     """Mask of the ``count`` smallest distances, the first ones on a tie."""
-    bound = kth(distance, count)
+    bound = kthvalue(distance, count)
     near = distance < bound
     ties = (distance == bound).nonzero().squeeze(1)
     near[ties[: count - int(near.sum())]] = True
@@ -208,8 +208,8 @@ def _drop_farthest(group: Tensor, mu: Tensor, sigma: Tensor, picks: list[Pick], 
     """Free all but the nearest of the last group's members."""
     members = (group == len(picks) - 1).nonzero().squeeze(1)
     centroid = torch.tensor(picks[-1].centroid, dtype=torch.float64, device=mu.device)
-    parts = each(lambda at: _distance(centroid, mu[at], sigma[at], near_zero), members)
-    group[members[~_nearest(torch.cat(parts), picks[-1].members)]] = -1
+    parts = map_chunks(lambda at: _distance(centroid, mu[at], sigma[at], near_zero), members)
+    group[members[~_nearest(torch.cat(parts), picks[-1].size)]] = -1
 
 
 def _take_nearest(group: Tensor, free: Free, left: int, picks: list[Pick], near_zero: float) -> list[Pick]:
@@ -224,4 +224,4 @@ def _take_nearest(group: Tensor, free: Free, left: int, picks: list[Pick], near_
     group[free.place[near].long()] = (len(picks) + number).int()
     reach = torch.zeros_like(codebook[used]).scatter_reduce_(0, number, distance[near], "amax")
     groups = zip(codebook[used].tolist(), counts.tolist(), reach.tolist(), strict=True)
-    return [Pick(centroid, members, picks[-1].order, far) for centroid, members, far in groups]
+    return [Pick(centroid, number, picks[-1].order, far) for centroid, number, far in groups]

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from pwfn import clustering, sigma_join
 from pwfn.assignment import Assignment, merge
-from pwfn.gaussian import gaussian_weights
+from pwfn.gaussian import Flat, flat_weights, gaussian_weights
 from pwfn.prior import SIGMA_MIN
-from pwfn.ranks import agree, decides, leave_out, part
-from pwfn.record import Fixing, Flat, figures, flat_weights, picks
+from pwfn.ranks import broadcast_from_rank_0, ignore_in_ddp_broadcast, is_clustering_rank, seed_rank
+from pwfn.record import Fixing, figures, picks
 from pwfn.rounds import Rounds
 
 __all__ = ["WeightFixing", "fix"]
@@ -141,13 +141,13 @@ class WeightFixing(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         for _, _, weight in gaussian_weights(pl_module):
             weight.retrain_sigma = self.join is sigma_join.allow_retraining
-        leave_out(pl_module)
+        ignore_in_ddp_broadcast(pl_module)
         if stage == "fit" and not self.rows:
             trainer.limit_train_batches = self.rounds.batches(0)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.world_size > 1:
-            part(trainer.global_rank)
+            seed_rank(trainer.global_rank)
         self._started = time.monotonic()
         if not self.rows and self.rounds.due(0):
             self.run(trainer, pl_module, self.rounds.due(0))
@@ -173,12 +173,12 @@ class WeightFixing(L.Callback):
         """
         self._tick()
         trained, self.seconds = self.seconds, 0.0
-        agree(model)
+        broadcast_from_rank_0(model)
         score = self._score(model)
         for t in due:
             before, start = flat_weights(model), time.monotonic()
-            assignment = self._fix(model, t) if decides() else None
-            agree(model)
+            assignment = self._fix(model, t) if is_clustering_rank() else None
+            broadcast_from_rank_0(model)
             seconds = time.monotonic() - start
             previous, score = score, self._score(model)
             event = None

@@ -7,7 +7,8 @@ converts it back to the plain network, with the types and keys it had.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,9 +17,9 @@ from torch.nn.utils import parametrize
 
 from pwfn import prior as priors
 from pwfn import scope as scopes
-from pwfn.noise import Sample, normals
+from pwfn.kernels.noise import Sample, normals
 
-__all__ = ["GaussianWeight", "draw", "gaussian_weights", "to_deterministic", "to_gaussian"]
+__all__ = ["Flat", "GaussianWeight", "draw", "flat_weights", "gaussian_weights", "to_deterministic", "to_gaussian"]
 
 Prior = Callable[[Tensor], Tensor]
 
@@ -81,6 +82,20 @@ class GaussianWeight(nn.Module):
         joined = None if self.retrain_sigma else self.joined
         weight: Tensor = Sample.apply(mu, self.sigma, self.eps, self.free, self.centroid, joined)
         return weight
+
+
+@dataclass(frozen=True)
+class Flat:
+    """The weights in scope as flat vectors: mean and sigma in force, and whether each is fixed."""
+
+    mu: Tensor
+    sigma: Tensor
+    fixed: Tensor
+
+    def split(self, lengths: Sequence[int]) -> list[Flat]:
+        """The weights of consecutive tensors, each by itself."""
+        parts = (vector.split(lengths) for vector in (self.mu, self.sigma, self.fixed))
+        return [Flat(*part) for part in zip(*parts, strict=True)]
 
 
 def to_gaussian(
@@ -154,6 +169,22 @@ def gaussian_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Gaus
             if isinstance(weight, GaussianWeight) and weight not in seen:
                 seen.add(weight)
                 yield f"{prefix}.{key}" if prefix else key, chain.original, weight
+
+
+@torch.no_grad()
+def flat_weights(model: nn.Module) -> Flat:
+    """Gather the weights in scope of a converted network, in module order.
+
+    Returns:
+        mu, sigma: float32 ``[N]``, as in force (sigma 0 for weights without noise); fixed: bool ``[N]``.
+    """
+    mus, sigmas, fixed = [], [], []
+    for _, mu, weight in gaussian_weights(model):
+        mean, sigma = weight.mean(mu), weight.deviation()
+        mus.append(mean.flatten())
+        sigmas.append(torch.zeros_like(mus[-1]) if sigma is None else sigma.flatten())
+        fixed.append(weight.fixed.flatten())
+    return Flat(torch.cat(mus), torch.cat(sigmas), torch.cat(fixed))
 
 
 @torch.compiler.disable  # a compiled network finds the draws made; there is nothing in here to compile

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from pwfn.deterministic import kth
+from pwfn.kernels.deterministic import kthvalue
 
 __all__ = ["constant", "pow2"]
 
@@ -68,4 +68,4 @@ def _quantile(x: Tensor, q: float) -> Tensor:
         return x.new_zeros(())
     place = q * (x.numel() - 1)
     low = math.floor(place)
-    return torch.lerp(kth(x, low + 1), kth(x, min(low + 2, x.numel())), place - low)
+    return torch.lerp(kthvalue(x, low + 1), kthvalue(x, min(low + 2, x.numel())), place - low)

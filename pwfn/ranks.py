@@ -11,11 +11,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pwfn.gaussian import gaussian_weights
 
-__all__ = ["agree", "decides", "leave_out", "part"]
+__all__ = ["broadcast_from_rank_0", "ignore_in_ddp_broadcast", "is_clustering_rank", "seed_rank"]
 
 
 @torch.no_grad()
-def agree(model: nn.Module) -> None:
+def broadcast_from_rank_0(model: nn.Module) -> None:
     """Give every rank the parameters and buffers of rank 0, bit for bit. Does nothing in a single process."""
     if not _connected():
         return
@@ -23,12 +23,12 @@ def agree(model: nn.Module) -> None:
         distributed.broadcast(tensor.view(torch.uint8) if tensor.dtype == torch.bool else tensor, 0)
 
 
-def decides() -> bool:
+def is_clustering_rank() -> bool:
     """Whether this process clusters: rank 0, and any process that is not connected with others."""
     return not _connected() or distributed.get_rank() == 0
 
 
-def part(rank: int) -> None:
+def seed_rank(rank: int) -> None:
     """Give this rank random numbers of its own, where all ranks were seeded alike: for the weights' noise in torch, for
     the mixing of images in NumPy.
     """
@@ -38,10 +38,10 @@ def part(rank: int) -> None:
     torch.manual_seed(seed)
 
 
-def leave_out(module: nn.Module) -> None:
+def ignore_in_ddp_broadcast(module: nn.Module) -> None:
     """Spare the buffers of Gaussian weights the broadcast that data-parallel training makes before each forward.
 
-    They change in fixing rounds alone, where :func:`agree` sees to them. BatchNorm's statistics stay in it.
+    They change in fixing rounds alone, and :func:`broadcast_from_rank_0` runs there. BatchNorm's statistics stay in it.
 
     Args:
         module: the module that ``DistributedDataParallel`` will wrap.

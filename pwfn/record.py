@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor, nn
 
 from pwfn import compression
 from pwfn.assignment import Assignment
-from pwfn.gaussian import gaussian_weights
+from pwfn.gaussian import Flat
 
-__all__ = ["Fixing", "Flat", "figures", "flat_weights", "picks"]
-
-
-@dataclass(frozen=True)
-class Flat:
-    """The weights in scope as flat vectors: mean and sigma in force, and whether each is fixed."""
-
-    mu: Tensor
-    sigma: Tensor
-    fixed: Tensor
-
-    def split(self, lengths: Sequence[int]) -> list[Flat]:
-        """The weights of consecutive tensors, each by itself."""
-        parts = (vector.split(lengths) for vector in (self.mu, self.sigma, self.fixed))
-        return [Flat(*part) for part in zip(*parts, strict=True)]
+__all__ = ["Fixing", "figures", "picks"]
 
 
 @dataclass(frozen=True)
@@ -44,22 +26,6 @@ class Fixing:
     assignment: Assignment
     before: Flat
     after: Flat
-
-
-@torch.no_grad()
-def flat_weights(model: nn.Module) -> Flat:
-    """Gather the weights in scope of a converted network, in module order.
-
-    Returns:
-        mu, sigma: float32 ``[N]``, as in force (sigma 0 for weights without noise); fixed: bool ``[N]``.
-    """
-    mus, sigmas, fixed = [], [], []
-    for _, mu, weight in gaussian_weights(model):
-        mean, sigma = weight.mean(mu), weight.deviation()
-        mus.append(mean.flatten())
-        sigmas.append(torch.zeros_like(mus[-1]) if sigma is None else sigma.flatten())
-        fixed.append(weight.fixed.flatten())
-    return Flat(torch.cat(mus), torch.cat(sigmas), torch.cat(fixed))
 
 
 def picks(round: int, assignment: Assignment) -> list[dict[str, float]]:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pwfn import apot
 from pwfn.assignment import Assignment
-from pwfn.deterministic import running
-from pwfn.nearest import borders
+from pwfn.kernels.deterministic import cumsum
+from pwfn.kernels.nearest import borders
 
 __all__ = ["apot_round", "kmeans"]
 
@@ -75,8 +75,8 @@ def kmeans(
         return _to_nearest(w, w.new_zeros(1, dtype=torch.float64), 0)
     value, index = w.sort()
     mass = torch.ones_like(value, dtype=torch.float64) if weights is None else _mass(weights, w)[index]
-    mass_before = running(mass)
-    moment_before = running(mass * value)
+    mass_before = cumsum(mass)
+    moment_before = cumsum(mass * value)
     centroids = _first_centroids(value, mass_before, clusters, seed)
     for _ in range(iterations):
         edges = _edges(value, centroids)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from torch import nn
 
-__all__ = ["Place", "Scope", "all", "conv_linear", "conv_linear_norm"]
+__all__ = ["Place", "Scope", "all", "conv_linear", "conv_linear_norm", "names_in_scope"]
 
 Place = tuple[str, nn.Module, str]
 Scope = Callable[[nn.Module], Iterator[Place]]
@@ -36,6 +36,14 @@ def all(model: nn.Module) -> Iterator[Place]:
         for key, parameter in module._parameters.items():
             if parameter is not None and parameter.is_floating_point():
                 yield name, module, key
+
+
+def names_in_scope(model: nn.Module, scope: Scope) -> list[str]:
+    """State-dict names of the parameters in scope of a plain network, tied ones by their first name."""
+    seen: dict[nn.Parameter, str] = {}
+    for prefix, module, key in scope(model):
+        seen.setdefault(getattr(module, key), f"{prefix}.{key}" if prefix else key)
+    return list(seen.values())
 
 
 def _is_conv_or_linear(module: nn.Module) -> bool:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pwfn.chunks import chunks
-from pwfn.deterministic import sums
+from pwfn.kernels.chunks import chunks
+from pwfn.kernels.deterministic import group_sum
 
 __all__ = [
     "allow_retraining",
@@ -38,7 +38,7 @@ def std_mu(mu: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
     square = torch.zeros_like(mean)
     for m, g in _chunks(mu, group):
         deviation = m.double().sub_(mean.index_select(0, g))
-        square += sums(deviation.square_(), g, size)
+        square += group_sum(deviation.square_(), g, size)
     return _spread((square / count).sqrt(), sigma, group)
 
 
@@ -78,7 +78,7 @@ def _mean(x: Tensor, group: Tensor, size: int) -> tuple[Tensor, Tensor]:
     count, total = (x.new_zeros(size, dtype=torch.float64) for _ in range(2))
     for part, g in _chunks(x, group):
         count += torch.bincount(g, minlength=size)
-        total += sums(part.double(), g, size)
+        total += group_sum(part.double(), g, size)
     return count, total / count
 
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from pwfn.assignment import Assignment, Pick, from_picks
-from pwfn.nearest import Distance, SortedWeights
-from pwfn.softmin import Curve, curve, penalty
+from pwfn.kernels.nearest import Distance, SortedWeights
+from pwfn.kernels.softmin import Curve, curve, penalty
 
 __all__ = ["Curve", "allowance", "assign", "candidates", "curve", "penalty"]
 

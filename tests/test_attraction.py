@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from pwfn.attraction import Attraction
 from pwfn.gaussian import gaussian_weights, to_gaussian
+from pwfn.learning import Attraction
 
 
 def prepared(alpha: float, centroids: list[float]) -> tuple[nn.Module, Attraction]:

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pwfn import chunks, intervals
 from pwfn.apot import candidates, order_of
 from pwfn.assignment import Assignment
 from pwfn.clustering import assign
+from pwfn.kernels import chunks, intervals
 
 
 def dense_assign(

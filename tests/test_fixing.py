@@ -17,8 +17,7 @@ from pwfn import clustering, method, prior, sigma_join
 from pwfn.assignment import Assignment, merge
 from pwfn.classifier import Classifier
 from pwfn.fixing import WeightFixing, fix
-from pwfn.gaussian import gaussian_weights, to_gaussian
-from pwfn.record import flat_weights
+from pwfn.gaussian import flat_weights, gaussian_weights, to_gaussian
 from pwfn.rounds import Rounds
 
 

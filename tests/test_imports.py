@@ -11,64 +11,100 @@ import pytest
 
 import pwfn
 
-TENSORS_ONLY = {
-    "apot",
-    "assignment",
-    "chunks",
-    "clustering",
-    "compression",
-    "deterministic",
-    "intervals",
-    "method",
-    "nearest",
-    "prior",
-    "regulariser",
-    "rounding",
-    "rounds",
-    "sigma_join",
-    "softmin",
-    "wfn",
+WORDS = {"apot", "assignment", "clustering", "compression", "prior", "regulariser", "rounding", "rounds", "scope"}
+WORDS |= {"sigma_join", "wfn"}
+"""The paper's words: pure functions of tensors."""
+
+NETWORKS = {"gaussian", "learning", "fixing", "classifier", "method", "record", "ranks"}
+"""Networks and callbacks."""
+
+SCIENCE = {"torch", "lightning", "torchmetrics", "numpy"}
+
+ALLOWED: dict[str, tuple[set[str], set[str] | None]] = {
+    "kernels": (set(), {"torch"}),
+    "words": ({"words", "kernels"}, {"torch", "numpy"}),  # numpy: see test_numpy_is_for_ties
+    "networks": ({"networks", "words", "kernels"}, SCIENCE),
+    "dataset": (set(), None),
+    "rundir": (set(), None),
+    "model": ({"rundir"}, None),
+    "artifact": ({"words", "model", "rundir"}, None),
+    "report": ({"rundir"}, None),
+    "experiment": ({"networks", "words", "kernels", "dataset", "rundir", "model", "artifact", "report"}, None),
+    "plugins": ({"rundir"}, None),
 }
-"""Modules that may import torch, the standard library and each other, nothing else."""
+"""For each place: the other places of ours, and the packages beside the standard library (None: any), it may import."""
 
-HYDRA = {"experiment", "run", "naming", "report", "compare", "results", "status", "validation", "workspace"}
-"""Modules that may know hydra or omegaconf, beside launch.py."""
-
-WANDB = {"tracking", "workspace"}
-"""Modules that may know wandb."""
+KNOWING = {
+    "torch": {"kernels", "words", "networks", "dataset", "model", "artifact", "experiment"},
+    "hydra": {"experiment.prepare", "experiment.run", "plugins"},
+    "omegaconf": {"experiment.prepare", "experiment.run", "experiment.validation", "rundir.naming", "plugins"},
+    "wandb": {"experiment.logger"},
+    "timm": {"dataset", "model", "experiment.prepare"},
+}
+"""Packages that only these places, or modules, may import."""
 
 
 def imports(path: Path) -> set[str]:
-    """Every module that a file imports, dotted."""
+    """Every module that a file imports when it is run, dotted; what only type checkers see is left out."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    nodes: list[ast.AST] = [ast.parse(path.read_text())]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        nodes += ast.iter_child_nodes(node)
     return found
 
 
+def place(module: str) -> str:
+    """The place of a module, given below ``pwfn``: ``rundir.files`` lies in ``rundir``, ``apot`` among the words."""
+    head = module.split(".")[0]
+    return "words" if head in WORDS else "networks" if head in NETWORKS else head
+
+
 def modules(root: Path) -> dict[str, set[str]]:
-    return {path.stem: imports(path) for path in (root / "pwfn").glob("*.py") if path.stem != "__init__"}
+    """What each module of the package imports, by its dotted name below ``pwfn``."""
+    paths = [path for path in (root / "pwfn").rglob("*.py") if path.stem != "__init__"]
+    return {".".join(path.relative_to(root / "pwfn").with_suffix("").parts): imports(path) for path in paths}
 
 
-def top(names: set[str]) -> set[str]:
-    return {name.split(".")[0] for name in names}
+def ours(names: set[str]) -> set[str]:
+    """The places of ours that some imported names lie in."""
+    return {place(name.removeprefix("pwfn.")) for name in names if name.startswith("pwfn.")} - {"__version__"}
 
 
-def test_mathematics_imports_torch_only(root: Path) -> None:
+def others(names: set[str]) -> set[str]:
+    """The packages that some imported names lie in, neither ours nor the standard library's."""
+    return {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"pwfn", "hydra_plugins"}
+
+
+def test_every_module_has_a_place(root: Path) -> None:
+    assert {place(name) for name in modules(root)} == set(ALLOWED)
+
+
+def test_who_imports_whom(root: Path) -> None:
     for name, found in modules(root).items():
-        if name in TENSORS_ONLY:
-            own = {n.split(".")[1] for n in found if n.startswith("pwfn.")}
-            assert own <= TENSORS_ONLY, f"{name} imports {own - TENSORS_ONLY}"
-            others = top(found) & {"lightning", "hydra", "omegaconf", "wandb", "timm", "torchvision", "torchmetrics"}
-            assert not others, f"{name} imports {others}"
+        places, packages = ALLOWED[place(name)]
+        assert ours(found) <= places | {place(name)}, f"{name} imports {ours(found) - places - {place(name)}}"
+        assert packages is None or others(found) <= packages, f"{name} imports {others(found) - (packages or set())}"
 
 
-def test_gaussian_knows_torch_and_the_choices(root: Path) -> None:
-    assert top(modules(root)["gaussian"]) <= {"__future__", "collections", "typing", "torch", "pwfn"}
-    assert {n.split(".")[1] for n in modules(root)["gaussian"] if n.startswith("pwfn.")} <= {"noise", "prior", "scope"}
+@pytest.mark.parametrize("package", KNOWING)
+def test_packages_stay_where_they_belong(root: Path, package: str) -> None:
+    knowing = {name for name, found in modules(root).items() if package in others(found)}
+    allowed = {name for name in knowing if name in KNOWING[package] or place(name) in KNOWING[package]}
+    assert knowing == allowed, f"{knowing - allowed} import {package}"
+    for entry in KNOWING[package]:
+        assert any(entry in (name, place(name)) for name in knowing), f"{entry} may import {package} and does not"
+
+
+def test_numpy_is_for_ties(root: Path) -> None:
+    knowing = {name for name, found in modules(root).items() if place(name) == "words" and "numpy" in others(found)}
+    assert knowing == {"wfn"}  # the released code's ties are those of numpy.argsort
 
 
 def test_fixing_and_classifier_do_not_know_each_other(root: Path) -> None:
@@ -77,21 +113,13 @@ def test_fixing_and_classifier_do_not_know_each_other(root: Path) -> None:
     assert not any("fixing" in name or "learning" in name for name in found["classifier"])
 
 
-@pytest.mark.parametrize(
-    ("packages", "allowed"), [({"hydra", "omegaconf"}, HYDRA), ({"wandb", "wandb_workspaces"}, WANDB)]
-)
-def test_frameworks_stay_at_the_edge(root: Path, packages: set[str], allowed: set[str]) -> None:
-    knowing = {name for name, found in modules(root).items() if top(found) & packages}
-    assert knowing <= allowed, f"{knowing - allowed} import {packages}"
-
-
 def test_files_stay_short(root: Path) -> None:
     long = {p.name: n for p in (root / "pwfn").rglob("*.py") if (n := len(p.read_text().splitlines())) > 300}
     assert not long
 
 
 def test_reports_and_launchers_do_not_wait_for_torch() -> None:
-    code = "import sys, pwfn.report, pwfn.status, pwfn.naming; print('torch' in sys.modules)"
+    code = "import sys, pwfn.report.__main__, pwfn.rundir.status, pwfn.rundir.naming; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "False"
 

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from pwfn import chunks, sigma_join
+from pwfn import sigma_join
+from pwfn.kernels import chunks
 
 MU = torch.tensor([1.0, 3.0, 10.0, 7.0, 0.5])
 SIGMA = torch.tensor([0.3, 0.4, 0.1, 0.2, 0.6])

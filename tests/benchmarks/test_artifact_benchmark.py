@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from pwfn import artifact
+from pwfn.artifact import file as artifact
 
 WEIGHTS = 8_000_000
 BAR = 20  # million weights a second

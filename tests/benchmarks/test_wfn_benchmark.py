@@ -16,8 +16,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import nn
 
 from pwfn import rounding, wfn
-from pwfn.attraction import Attraction
 from pwfn.gaussian import gaussian_weights, to_gaussian
+from pwfn.learning import Attraction
 
 ROUNDS = 3
 

@@ -81,7 +81,7 @@ def _forget_signals() -> None:
 
 def _mark_failed(folder: Path, error: BaseException) -> None:
     """Say so in ``summary.json``, also where the run broke before it could."""
-    from pwfn.files import read_json, write_json
+    from pwfn.rundir.files import read_json, write_json
 
     summary = read_json(folder / "summary.json") or {}
     if summary.get("status") != "finished":

@@ -47,8 +47,8 @@ class Launcher(BaseSubmititLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Start what is neither finished nor under way; unless detached, return when all have ended."""
-        from pwfn.naming import label
-        from pwfn.status import ALIVE, print_status, status, watch
+        from pwfn.rundir.naming import label
+        from pwfn.rundir.status import ALIVE, print_status, status, watch
 
         sweep = Path(self.config.hydra.sweep.dir).absolute()
         configs = [self._frozen(sweep, *pair) for pair in enumerate(job_overrides, initial_job_idx)]
@@ -86,11 +86,11 @@ class Launcher(BaseSubmititLauncher):
 
     def _frozen(self, sweep: Path, number: int, overrides: Sequence[str]) -> DictConfig:
         """A run's configuration as it is now: nothing in it is looked up when the job starts."""
-        from pwfn.naming import plain
+        from pwfn.rundir.naming import to_dict
 
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with read_write(cfg), open_dict(cfg):
-            cfg.merge_with(plain(cfg))
+            cfg.merge_with(to_dict(cfg))
             cfg.hydra.sweep.subdir = cfg.hydra.sweep.subdir
             cfg.hydra.sweep.dir = str(sweep)
             cfg.hydra.job.num = number
@@ -98,7 +98,7 @@ class Launcher(BaseSubmititLauncher):
 
     def _start(self, sweep: Path, runs: Sequence[DictConfig]) -> Iterator[tuple[DictConfig, submitit.Job[Any]]]:
         """Submit runs, with a copy of the code as it is now."""
-        from pwfn.provenance import snapshot
+        from pwfn.rundir.provenance import snapshot
 
         stamp = f"code-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         self.code = snapshot(sweep / ".submitit" / stamp, Path(__file__).parent)

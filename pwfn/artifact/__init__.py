@@ -1,0 +1,1 @@
+"""The fixed network on disk: ``model.pwfn``, its codebook, its sizes, its exports."""

@@ -1,0 +1,1 @@
+"""Images from wherever they are, to batches for training and evaluation."""

@@ -1,0 +1,1 @@
+"""One run: built, trained, fixed, measured, written."""

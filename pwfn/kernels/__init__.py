@@ -1,0 +1,1 @@
+"""Fast loops over long vectors of weights; they import torch only."""

@@ -1,0 +1,1 @@
+"""Networks: how they are built, and how their weights are read and written."""

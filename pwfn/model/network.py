@@ -1,0 +1,133 @@
+"""The network a run starts from: built by timm or by any other callable, weights loaded safely."""
+
+from __future__ import annotations
+
+import difflib
+import pickle  # for the error that torch's safe loader raises
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pwfn.rundir.files import atomic
+
+__all__ = ["create_timm", "load_weights", "read_weights", "require_head", "require_logits", "save_weights"]
+
+
+def create_timm(name: str, *, pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """``timm.create_model`` with a message that helps.
+
+    Raises:
+        ValueError: if timm knows no such network, with the nearest names; or its weights cannot be had.
+    """
+    if not timm.is_model(name.split(".")[0]):
+        near = difflib.get_close_matches(name, [*timm.list_models(), *timm.list_pretrained()], 5, 0.5)
+        hint = f"; near to it: {', '.join(near)}" if near else ""
+        raise ValueError(f"timm has no network {name!r}{hint}: change model.name")
+    try:
+        return timm.create_model(name, pretrained=pretrained, **kwargs)
+    except (OSError, RuntimeError, TypeError) as error:
+        what = "download its weights, or set model.pretrained=false or model.checkpoint" if pretrained else "change it"
+        raise ValueError(f"model.name={name} cannot be built ({error}): {what}") from error
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read a state dict from safetensors or a ``.pt``/``.pth``/``.ckpt`` file, without unpickling code.
+
+    A ``state_dict`` or ``model`` entry of a training checkpoint is taken out of it.
+
+    Raises:
+        ValueError: if the file is missing or holds no state dict.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise ValueError(f"no file {path}: change model.checkpoint")
+    try:
+        content: Any = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as weights ({error}): change model.checkpoint") from error
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path} holds more than tensors and is not loaded: change model.checkpoint") from error
+    for entry in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
+            content = content[entry]
+    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ValueError(f"{path} holds no state dict of tensors: change model.checkpoint")
+    return dict(content)
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
+    """Write tensors as a safetensors file, in one step; tied ones under each of their names."""
+    content = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    with atomic(path) as temporary:
+        save_file(content, temporary, metadata=metadata)
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load a state dict strictly into a network.
+
+    Raises:
+        ValueError: naming the keys and shapes that do not match; the network is then unchanged.
+    """
+    weights, wanted = read_weights(path), model.state_dict()
+    problems = [f"missing {key}" for key in wanted if key not in weights]
+    problems += [f"unexpected {key}" for key in weights if key not in wanted]
+    problems += [
+        f"{key} is {tuple(weights[key].shape)} instead of {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in weights and weights[key].shape != wanted[key].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
+        raise ValueError(
+            f"{path} does not fit the network ({'; '.join(problems[:4])}{more}): change model.checkpoint or model.name"
+        )
+    model.load_state_dict(weights)
+
+
+def require_head(model: nn.Module, num_classes: int) -> None:
+    """Refuse pretrained weights whose head was made for another number of classes: timm would start it anew.
+
+    Raises:
+        ValueError: naming both numbers.
+    """
+    trained = getattr(model, "pretrained_cfg", {}).get("num_classes", num_classes)
+    if trained != num_classes:
+        raise ValueError(
+            f"the pretrained head has {trained} classes, the data {num_classes}: set model.pretrained=false to train "
+            "from scratch, or model.checkpoint to weights for these classes"
+        )
+
+
+@torch.no_grad()
+def require_logits(model: nn.Module, input_size: Sequence[int], num_classes: int) -> None:
+    """Let a network see one blank image, and check the shape of what comes out.
+
+    Raises:
+        ValueError: if it cannot take images of ``input_size`` (C, H, W) or does not give ``num_classes`` logits.
+    """
+    training = model.training
+    try:
+        logits = model.eval()(torch.zeros(1, *input_size))
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"the network takes no images of {tuple(input_size)} ({error}): "
+            "change model.kwargs or dataset.data_config.input_size"
+        ) from error
+    finally:
+        model.train(training)
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != (1, num_classes):
+        raise ValueError(
+            f"the network gives {shape} where logits of (1, {num_classes}) are needed: "
+            "change dataset.num_classes or model.kwargs"
+        )

@@ -1,0 +1,1 @@
+"""Reading runs: tables, plots, pages. Needs no torch."""

@@ -1,0 +1,178 @@
+"""Reports from run directories: ``python -m pwfn.report compare|run|status|workspace ...``
+
+Needs no network and no data, only the files that runs left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from pwfn.report import compare, tables
+from pwfn.rundir.files import atomic, read_json, write_csv
+
+__all__ = ["main"]
+
+EPILOG = """examples:
+  python -m pwfn.report compare outputs/ --html runs.html
+  python -m pwfn.report run outputs/2026-01-01/12-00-00-resnet10t-digits-pwfn
+  python -m pwfn.report workspace --entity me --project pwfn outputs/sweeps/NAME
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pwfn.report",
+        description="Reports from run directories.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="compare|run|status|workspace")
+    many = commands.add_parser("compare", help="one table of all runs below some folders")
+    many.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    many.add_argument("--brief", action="store_true", help="one column for all settings: what is unlike in most runs")
+    many.add_argument(
+        "--figures",
+        nargs="+",
+        choices=compare.FIGURES,
+        default=tuple(compare.FIGURES),
+        metavar="FIGURE",
+        help=f"columns of the table, of {', '.join(compare.FIGURES)}",
+    )
+    many.add_argument("--csv", type=Path, metavar="FILE", help="write the table with unrounded figures")
+    many.add_argument("--markdown", type=Path, metavar="FILE", help="write the table")
+    many.add_argument("--plots", type=Path, metavar="DIR", help="write a plot of accuracy against cost per dataset")
+    many.add_argument("--html", type=Path, metavar="FILE", help="write table and plots as one page")
+    one = commands.add_parser("run", help="a run's figures; draws its plots anew")
+    one.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    state = commands.add_parser("status", help="where the runs of a sweep stand; exit code 1: one failed, 2: no sweep")
+    state.add_argument("folder", type=Path, metavar="SWEEP", help="directory of the sweep")
+    board = commands.add_parser("workspace", help="a ready dashboard on W&B")
+    board.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="runs that tell what was swept")
+    board.add_argument("--entity", required=True, help="user or team")
+    board.add_argument("--project", default="pwfn")
+    board.add_argument("--name", default="pwfn", help="of the workspace")
+    board.add_argument("--json", type=Path, metavar="FILE", help="write it to a file, and not to W&B")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "status":
+        return _status(chosen.folder)
+    try:
+        if chosen.command == "compare":
+            _compare(chosen)
+        elif chosen.command == "run":
+            for folder in chosen.folders:
+                _run(folder)
+        else:
+            _workspace(chosen)
+    except (ValueError, OSError, ImportError) as error:
+        Console(stderr=True).print(f"{error}", style="red", highlight=False)
+        return 1
+    return 0
+
+
+def _compare(chosen: argparse.Namespace) -> None:
+    runs = compare.find(chosen.folders)
+    if not runs:
+        raise ValueError(f"no runs below {', '.join(map(str, chosen.folders))}")
+    finished, again = compare.repeated([run for run in runs if run.status == "finished"])
+    keys = compare.swept(finished)
+    groups = compare.grouped(finished, keys)
+    shown, shared = tables.constant(groups, keys)
+    listed = groups
+    if chosen.brief:
+        always = [key for key in shown if key == "method.name"]
+        listed, shown = tables.brief(groups, shown, always), [*always, tables.SETTINGS]
+    head, rows = tables.headings(listed, shown, chosen.figures), tables.cells(listed, shown, chosen.figures)
+    rest = tables.unfinished_cells(runs)
+    note = f"{len(runs)} runs: {len(finished)} finished in {len(groups)} settings, {len(rest)} not finished."
+    if again:
+        note += f" {len(again)} older repetitions of the same run are left out."
+    if rows:
+        tables.print_table(head, rows, f"Finished runs: {shared}" if shared else "Finished runs", left=len(shown))
+    if rest:
+        tables.print_table(tables.UNFINISHED, rest, "Not finished", left=4)
+    Console(soft_wrap=True).print(note, highlight=False)
+    if chosen.csv:
+        write_csv(chosen.csv, tables.csv_rows(groups, keys))
+    if chosen.markdown:
+        text = tables.markdown(head, rows, left=len(shown))
+        if rest:
+            text += "\n" + tables.markdown(tables.UNFINISHED, rest, left=4)
+        _write(chosen.markdown, text.encode())
+    plots = _plots(groups) if chosen.plots or chosen.html else {}
+    for name, data in plots.items() if chosen.plots else ():
+        _write(chosen.plots / f"pareto-{name}.png", data)
+    if chosen.html:
+        from pwfn.report.page import page
+
+        named = {f"Accuracy against cost: {name}": data for name, data in plots.items()}
+        title = f"Runs: {shared}" if shared else "Runs"
+        text = page(title, head, rows, left=len(shown), plots=named, unfinished=(tables.UNFINISHED, rest), note=note)
+        _write(chosen.html, text.encode())
+
+
+def _plots(groups: Sequence[compare.Group]) -> dict[str, bytes]:
+    from pwfn.report.pareto import pareto
+
+    datasets = dict.fromkeys(group.settings["dataset.name"] for group in groups)
+    return {dataset.replace("/", "-"): _png(pareto(groups, dataset)) for dataset in datasets}
+
+
+def _png(figure: Figure) -> bytes:
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=110)
+    return data.getvalue()
+
+
+def _status(sweep: Path) -> int:
+    from pwfn.rundir.status import print_status, status
+
+    try:
+        runs = status(sweep)
+    except (OSError, ValueError) as error:
+        Console(stderr=True).print(str(error), markup=False)
+        return 2
+    print_status(runs)
+    return int(any(run.state in ("failed", "stopped") for run in runs))
+
+
+def _run(folder: Path) -> None:
+    from pwfn.report import console, plots
+
+    summary = read_json(folder / "summary.json")
+    if summary is None:
+        raise ValueError(f"{folder} holds no run")
+    drawn = plots.draw(folder)
+    if summary["status"] == "finished":
+        console.print_summary(summary, folder)
+    else:
+        Console().print(f"{folder}: {summary['status']} {summary.get('error', '')}", highlight=False)
+    for path in drawn.values():
+        Console(soft_wrap=True).print(f"plot: {path}", highlight=False)
+
+
+def _workspace(chosen: argparse.Namespace) -> None:
+    from pwfn.report import workspace
+
+    keys = compare.swept(compare.find(chosen.folders)) if chosen.folders else workspace.SWEPT
+    board = workspace.build(chosen.entity, chosen.project, name=chosen.name, swept=keys)
+    if chosen.json:
+        _write(chosen.json, workspace.to_json(board).encode())
+    else:
+        board.save()
+        Console(soft_wrap=True).print(board.url, highlight=False)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

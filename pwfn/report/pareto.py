@@ -1,0 +1,145 @@
+"""Accuracy against what it costs: entropy, measured megabytes, unique values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from pwfn.report.compare import Group
+from pwfn.report.published import IMAGENET, Published
+from pwfn.report.style import STYLE
+
+__all__ = ["front", "pareto"]
+
+COSTS = (
+    ("entropy", 1.0, "entropy (bits a weight)"),
+    ("sizes.entropy_coded", 1e-6, "model.pwfn (MB)"),
+    ("unique", 1.0, "unique values"),
+)
+PUBLISHED_COSTS = (
+    ("entropy_nonzero", 1.0, "entropy (bits a weight, without zeros)"),
+    COSTS[1],
+    ("unique_nonzero", 1.0, "unique values (without zero)"),
+)
+"""Published figures leave zeros out, and so do ours beside them."""
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+MARKERS = "osD^vPX*<>"
+SPAN = 10.0
+"""Points of accuracy below the lowest baseline that are shown to scale."""
+
+
+def pareto(groups: Sequence[Group], dataset: str) -> Figure:
+    """Top-1 accuracy against each cost, for the groups of one dataset.
+
+    A colour is a method, a marker a network. Bars are the spread over seeds, a line joins the groups that no
+    other one beats in both directions, a dashed line is the baseline. Published points are overlaid for
+    ImageNet: hollow where they were read in the paper, crossed and faint where they are remembered. What is
+    more than :data:`SPAN` points below every baseline stands on the lower edge, its accuracy beside it.
+
+    Args:
+        groups: with ``dataset.name``, ``model.name`` and ``method.name`` among their settings.
+        dataset: the dataset.
+    """
+    shown = [group for group in groups if group.settings["dataset.name"] == dataset and group.figure("acc1")]
+    published = IMAGENET if dataset == "imagenet" else ()
+    models = list(dict.fromkeys([*(_model(g.settings["model.name"]) for g in shown), *(p.model for p in published)]))
+    methods = list(dict.fromkeys([*(g.settings["method.name"] for g in shown), *(p.method for p in published)]))
+    marker = {model: MARKERS[i % len(MARKERS)] for i, model in enumerate(models)}
+    colour = {method: COLOURS[i % len(COLOURS)] for i, method in enumerate(methods)}
+    started = [before[0] for g in shown if (before := g.figure("baseline_acc1"))]
+    floor = min([*started, *(point.acc1 for point in published)], default=0.0) - SPAN
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(13, 4.6))
+        panels = figure.subplots(1, len(COSTS), sharey=True)
+        costs = PUBLISHED_COSTS if published else COSTS
+        for axes, (cost, factor, label) in zip(panels, costs, strict=True):
+            for model in models:
+                ours = [g for g in shown if _model(g.settings["model.name"]) == model and g.figure(cost)]
+                _points(axes, ours, cost, factor, marker[model], colour, floor)
+            for point in published:
+                _published(axes, point, cost, marker[point.model], colour[point.method])
+            axes.set_xlabel(label)
+            low, high = axes.dataLim.intervalx
+            if 0 < 20 * low < high:
+                axes.set_xscale("log")
+                axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+                axes.xaxis.set_minor_formatter(NullFormatter())
+        panels[0].set_ylabel("test top-1 (%)")
+        panels[0].set_ylim(bottom=max(panels[0].get_ylim()[0], floor - 0.3))
+        handles = [Line2D([], [], color=colour[m], lw=4, label=m) for m in methods]
+        handles += [Line2D([], [], color="black", ls="", marker=marker[m], label=m) for m in models]
+        handles.append(Line2D([], [], color="black", ls="--", lw=1, label="baseline"))
+        if published:
+            handles.append(_sample("none", 1.0, "published, read"))
+            handles.append(_sample("#cccccc", 0.5, "published, remembered"))
+        figure.legend(handles=handles, loc="outside right center", fontsize=8)
+        figure.suptitle(f"Accuracy against cost · {dataset}", fontsize=11)
+    return figure
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points ``(cost, accuracy)`` that no other beats in both (less cost, more accuracy), by rising cost."""
+    kept: list[tuple[float, float]] = []
+    for point in sorted(set(points), key=lambda p: (p[0], -p[1])):
+        if not kept or point[1] > kept[-1][1]:
+            kept.append(point)
+    return kept
+
+
+def _points(
+    axes: Axes, groups: Sequence[Group], cost: str, factor: float, marker: str, colour: dict[str, str], floor: float
+) -> None:
+    """One network's groups, their front and their baseline."""
+    found = []
+    for group in groups:
+        x, y = group.figure(cost), group.figure("acc1")
+        if x is None or y is None:
+            continue
+        found.append((factor * x[0], y[0]))
+        shade = colour[group.settings["method.name"]]
+        if y[0] < floor:
+            axes.plot(factor * x[0], floor, marker=marker, ms=7, mec=shade, mfc="none", clip_on=False)
+            axes.annotate(
+                f"{y[0]:.0f} %", (factor * x[0], floor), xytext=(6, 3), textcoords="offset points", fontsize=7
+            )
+            continue
+        axes.errorbar(
+            factor * x[0], y[0], y[1], factor * x[1], marker=marker, ms=7, color=shade, capsize=2, elinewidth=1
+        )
+        before = group.figure("baseline_acc1")
+        if before is not None:
+            axes.axhline(before[0], ls="--", lw=0.7, color="black", alpha=0.5)
+    line = front(found)
+    axes.plot([x for x, _ in line], [y for _, y in line], color="black", lw=1, alpha=0.4, zorder=0)
+
+
+def _published(axes: Axes, point: Published, cost: str, marker: str, colour: str) -> None:
+    x = {"entropy_nonzero": point.entropy, "unique_nonzero": point.unique}.get(cost)
+    if x is not None:
+        read = point.source == "read"
+        axes.plot(
+            x,
+            point.acc1,
+            marker=marker,
+            ms=7,
+            ls="",
+            mec=colour,
+            mfc="none" if read else "#cccccc",
+            alpha=1.0 if read else 0.5,
+        )
+
+
+def _sample(face: str, alpha: float, label: str) -> Line2D:
+    return Line2D([], [], color="black", ls="", marker="o", mfc=face, alpha=alpha, label=label)
+
+
+def _model(name: str) -> str:
+    """timm's name without the tag of its weights: published networks have no tags."""
+    return name.partition(".")[0]

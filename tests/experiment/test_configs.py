@@ -1,0 +1,109 @@
+"""Every configuration composes, and mistakes are answered in one sentence."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException, InstantiationException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from launch import _cause as cause
+from pwfn.experiment import run
+
+ROOT = Path(__file__).resolve().parents[2]
+GROUPS = {
+    group.name: sorted(p.stem for p in group.glob("*.yaml"))
+    for group in (ROOT / "conf").iterdir()
+    if group.is_dir() and group.name not in ("experiment", "hydra", "sweeps")
+}
+OPTIONS = [f"{group}={option}" for group, options in GROUPS.items() for option in options]
+EXPERIMENTS = sorted(
+    str(p.relative_to(ROOT / "conf" / "experiment").with_suffix(""))
+    for p in (ROOT / "conf" / "experiment").rglob("*.yaml")
+)
+
+
+@pytest.fixture(autouse=True)
+def resolvers() -> None:
+    OmegaConf.register_new_resolver("root", lambda: str(ROOT), replace=True)
+    OmegaConf.register_new_resolver("run_name", lambda: "run", replace=True)
+    OmegaConf.register_new_resolver("sweep_name", lambda: "sweep", replace=True)
+
+
+@pytest.mark.parametrize("option", OPTIONS + [f"experiment={name}" for name in EXPERIMENTS])
+def test_composes_and_resolves(option: str) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("config", [option])
+    for group in ("method", "fixing", "regulariser", "prior", "sigma_join", "scope", "optimizer", "trainer"):
+        OmegaConf.to_container(cfg[group], resolve=True)
+    instantiate(cfg.method.rounds)
+    for choice in (cfg.sigma_join, cfg.scope, cfg.regulariser.pull, cfg.prior, cfg.method.assign):
+        assert callable(instantiate(choice))
+
+
+def test_the_default_is_the_paper_but_for_its_length() -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        quick, paper = compose("config"), compose("config", ["fixing=paper"])
+    changed = {key for key in paper.fixing if paper.fixing[key] != quick.fixing[key] and key != "rounds"}
+    assert changed == {"rest_epochs"}
+    assert paper.fixing.rest_epochs == 3 and paper.fixing.first_epochs == 1 and paper.fixing.first_fraction == 0.05
+    assert paper.fixing.min_exponent == -7 and paper.fixing.growth == 2 and paper.fixing.zero_fix
+    assert paper.regulariser.weight == 2**-11 and paper.optimizer.lr == 1e-3
+    assert paper.trainer.gradient_clip_val == 1
+
+
+MISTAKES = [
+    ("fixing.fractions=[0.5,0.2,1.0]", "fixing.fractions"),
+    ("fixing.fractions=[0.5,0.9]", "fixing.fractions"),
+    ("fixing.growth=0.5", "growth"),
+    ("fixing.min_exponent=9", "min_exponent"),
+    ("fixing.delta_start=0", "delta"),
+    ("fixing.rest_epochs=some", "fixing.rest_epochs"),
+    ("fixing.schedule=mu", "fixing.schedule"),
+    ("fixing.recluster=some", "fixing.recluster"),
+    ("model.name=resnet1", "resnet18"),
+    ("dataset=folder dataset.root=/nowhere", "/nowhere"),
+    ("model.checkpoint=/nowhere.safetensors", "model.checkpoint"),
+    ("baseline.epochs=0", "baseline.epochs"),
+    ("regulariser.weight=-1", "regulariser.weight"),
+    ("method=wfn method.delta=-1", "delta"),
+    ("checkpoint.minutes=0", "checkpoint.minutes"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "named"), MISTAKES, ids=[m[0] for m in MISTAKES])
+def test_mistakes_are_found_before_anything_is_written(overrides: str, named: str, tmp_path: Path) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("config", ["model.name=test_resnet", *overrides.split()])
+    with pytest.raises((ValueError, InstantiationException)) as mistake:
+        run.prepare(cfg, tmp_path / "run")
+    assert named in str(cause(mistake.value))
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_options_are_refused() -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        with pytest.raises(HydraException, match="rest_epoch"):
+            compose("config", ["fixing.rest_epoch=1"])
+        with pytest.raises(HydraException, match="pow2"):
+            compose("config", ["prior=pow3"])
+
+
+@pytest.mark.parametrize("overrides", ["fixing.growth=0.5", "prior=pow3", "model.name=resnet1"])
+def test_the_command_line_says_one_sentence(overrides: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "launch.py"), overrides, f"hydra.run.dir={tmp_path / 'run'}"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"},
+        timeout=240,
+    )
+    assert done.returncode != 0
+    assert overrides.split("=")[0].split(".")[-1] in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "summary.json").exists() and not (tmp_path / "run" / "wandb").exists()
