@@ -20,22 +20,18 @@ ROOT = Path(__file__).resolve().parent
 PLUGINS = str(ROOT / "pwfn" / "plugins")
 if PLUGINS not in sys.path:  # Hydra finds the launchers in a checkout that is not installed, too
     sys.path.append(PLUGINS)
-SWEEP: dict[str, Any] = {}
-"""What is known of this process's sweep: it does not follow from the overrides of its single runs."""
 
 
 def _sweep_name(*, _root_: DictConfig) -> str:
-    from pwfn.rundir.naming import sweep_name, swept_keys
+    from pwfn.rundir.naming import sweep_name
 
-    if not SWEEP:
-        SWEEP.update(name=sweep_name(_root_), keys=swept_keys(_root_))
-    return str(SWEEP["name"])
+    return sweep_name(_root_)
 
 
 def _run_name(*, _root_: DictConfig) -> str:
     from pwfn.rundir.naming import run_name
 
-    return run_name(_root_, SWEEP.get("keys", ()))
+    return run_name(_root_)
 
 
 OmegaConf.register_new_resolver("root", lambda: str(ROOT), replace=True)
@@ -48,7 +44,8 @@ def main(cfg: DictConfig) -> float:
     """Carry out the configured run; its test accuracy is the value that Hydra's optimising sweepers see."""
     from lightning.pytorch.utilities import rank_zero_only
 
-    from pwfn.experiment import run
+    from pwfn.experiment.prepare import prepare
+    from pwfn.experiment.run import execute
     from pwfn.report import console  # after composition: `--help` and mistyped options answer at once
 
     # Lightning's tips and hints; its warnings stay
@@ -58,29 +55,15 @@ def main(cfg: DictConfig) -> float:
     )
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        experiment = run.prepare(cfg, folder)
+        experiment = prepare(cfg, folder)
     except (InstantiationException, ValueError, OSError) as error:
         raise CompactHydraException(f"{_cause(error)}") from error
     try:
-        summary = run.execute(experiment)
+        summary = execute(experiment)
     except FloatingPointError as error:
         raise CompactHydraException(f"{error}") from error
     rank_zero_only(console.print_summary)(summary, folder)
     return float(summary["acc1"])
-
-
-def evaluate(arguments: list[str]) -> None:
-    """Measure a finished run anew: ``evaluate=DIR [KEY=VALUE] ...``. No run of its own, it leaves no folder."""
-
-    from pwfn.experiment import run
-    from pwfn.report import console
-
-    folder = Path(next(a for a in arguments if a.startswith("evaluate=")).partition("=")[2])
-    try:
-        summary = run.evaluate(folder, [a for a in arguments if not a.startswith("evaluate=")])
-    except (InstantiationException, ValueError, OSError) as error:
-        raise SystemExit(f"{_cause(error)}") from error
-    console.print_summary(summary, folder)
 
 
 def _cause(error: BaseException) -> Any:
@@ -92,6 +75,9 @@ def _cause(error: BaseException) -> Any:
 
 if __name__ == "__main__":
     if any(argument.startswith("evaluate=") for argument in sys.argv[1:]):
-        evaluate(sys.argv[1:])
-    else:
-        main()
+        from pwfn.report.__main__ import main as report
+
+        folder = next(a for a in sys.argv[1:] if a.startswith("evaluate=")).partition("=")[2]
+        print(f"evaluate= has moved: python -m pwfn.report evaluate {folder}", file=sys.stderr)
+        raise SystemExit(report(["evaluate", folder, *(a for a in sys.argv[1:] if not a.startswith("evaluate="))]))
+    main()

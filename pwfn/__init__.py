@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pwfn.artifact.file import load
-    from pwfn.fixing import WeightFixing, fix
+    from pwfn.callback import WeightFixing
+    from pwfn.fixing import fix
     from pwfn.gaussian import to_deterministic, to_gaussian
     from pwfn.learning import GaussianLearning
     from pwfn.rounds import Rounds
@@ -17,7 +18,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "GaussianLearning": "learning",
     "Rounds": "rounds",
-    "WeightFixing": "fixing",
+    "WeightFixing": "callback",
     "fix": "fixing",
     "load": "artifact.file",
     "to_deterministic": "gaussian",

@@ -36,6 +36,7 @@ def assign(
     max_order: int = 4,
     zero_fix: bool = True,
     max_unique: int | None = None,
+    fixed_before: int = 0,
 ) -> Assignment:
     """Let ``ceil(fraction * N)`` weights take shared values, the most wanted value first (PWFN, Algorithm 1).
 
@@ -59,6 +60,7 @@ def assign(
             those nearest in ``|c - mu| / sigma`` to one of them, each taking its nearest (the lower on a
             tie); these groups come last, by ascending centroid, and their reach is the largest distance
             among their members.
+        fixed_before: weights besides these that are fixed already and count towards ``fraction`` of all.
 
     Returns:
         The assignment, on the device of ``mu``.
@@ -70,7 +72,7 @@ def assign(
     mu, sigma, step = mu.detach(), sigma.detach(), 2.0**min_exponent
     _check(mu, sigma, fraction, delta, step, growth, max_order, max_unique)
     near_zero = step if zero_fix else 0.0
-    left = math.ceil(Decimal(str(float(fraction))) * mu.numel())
+    left = math.ceil(Decimal(str(float(fraction))) * (mu.numel() + fixed_before)) - fixed_before
     group = torch.full_like(mu, -1, dtype=torch.int32)
     free = Free(torch.arange(mu.numel(), dtype=torch.int32, device=mu.device), mu, sigma)
     picks: list[Pick] = []

@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from pwfn.fixing import WeightFixing
+from pwfn.callback import WeightFixing
 from pwfn.gaussian import GaussianWeight, gaussian_weights
 from pwfn.kernels import softmin
 from pwfn.regulariser import linear
@@ -126,15 +126,16 @@ class Attraction:
     of the free weights, softmin at temperature 0.05: :func:`pwfn.kernels.softmin.penalty`).
 
     Args:
+        fixing: the callback whose last round's centroids attract.
         alpha: the share; 0 turns the penalty off.
         zero_distance: weights below it are at distance 0 from the centroid 0.
     """
 
-    def __init__(self, alpha: float, zero_distance: float = 2**-7) -> None:
+    def __init__(self, fixing: WeightFixing, *, alpha: float, zero_distance: float = 2**-7) -> None:
         if alpha < 0:
-            raise ValueError(f"method.alpha must be 0 or more, got {alpha}")
+            raise ValueError(f"alpha must be 0 or more, got {alpha}")
         self.alpha, self.zero_distance = alpha, zero_distance
-        self.fixing: WeightFixing | None = None
+        self.fixing = fixing
         self._round = 0
         self._curve: softmin.Curve | None = None
         self._free: list[Tensor] = []
@@ -158,8 +159,8 @@ class Attraction:
 
         A step that looked for the free weights itself would spend more on that than on the penalty.
         """
-        rounds = len(self.fixing.rows) if self.fixing is not None else 0
-        if self.fixing is None or rounds == self._round:
+        rounds = len(self.fixing.rows)
+        if rounds == self._round:
             return
         last = self.fixing.rows[-1]["round"]
         values = [row["centroid"] for row in self.fixing.clusters if row["round"] == last]

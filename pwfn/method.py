@@ -1,7 +1,8 @@
 """Methods: how a round proposes shared values, on one signature.
 
 Each is a function ``method(mu, sigma, fraction, *, round, rounds, ...) -> Assignment`` of flat float32
-weights: ``round`` counts from 0 to ``rounds - 1``, ``fraction`` of the weights are fixed afterwards.
+weights: ``round`` counts from 0 to ``rounds - 1``, ``fraction`` of the weights are fixed afterwards, among them
+``fixed_before`` that were fixed earlier and are not passed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ def pwfn(
     *,
     round: int,
     rounds: int,
+    fixed_before: int = 0,
     delta_start: float = 1.0,
     delta_end: float = 1.0,
     min_exponent: int = -7,
@@ -45,6 +47,7 @@ def pwfn(
         max_order=max_order,
         zero_fix=zero_fix,
         max_unique=max_unique,
+        fixed_before=fixed_before,
     )
 
 
@@ -55,6 +58,7 @@ def wfn(
     *,
     round: int,
     rounds: int,
+    fixed_before: int = 0,
     delta: float = 0.0075,
     zero_distance: float = 2**-7,
     distance: str = "relative",
@@ -71,6 +75,7 @@ def wfn(
         zero_distance=zero_distance,
         distance=distance,
         max_unique=max_unique,
+        fixed_before=fixed_before,
     )
 
 
@@ -81,6 +86,7 @@ def apot_round(
     *,
     round: int,
     rounds: int,
+    fixed_before: int = 0,
     order: int = 2,
     min_exponent: int = -7,
 ) -> Assignment:
@@ -95,6 +101,7 @@ def kmeans(
     *,
     round: int,
     rounds: int,
+    fixed_before: int = 0,
     clusters: int = 64,
     weighted: bool = False,
     seed: int = 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pwfn import compression
@@ -17,12 +18,16 @@ class Fixing:
 
     Attributes:
         row: the round's figures, one value per column of ``rounds.csv``.
+        rows: the figures of all rounds so far, this one last.
+        clusters: the centroids picked in all rounds so far, one row of ``clusters.csv`` each.
         assignment: who took which centroid in this round.
         before: the weights as they were before the round.
         after: the weights as they are now.
     """
 
     row: dict[str, float]
+    rows: Sequence[dict[str, float]]
+    clusters: Sequence[dict[str, float]]
     assignment: Assignment
     before: Flat
     after: Flat

@@ -36,15 +36,15 @@ class Rounds:
 
     def __post_init__(self) -> None:
         if not _rises_to_one(self.fractions):
-            raise ValueError(f"fixing.fractions must rise from above 0 to 1, got {list(self.fractions)}")
+            raise ValueError(f"fractions must rise from above 0 to 1, got {list(self.fractions)}")
         for name in ("first_epochs", "rest_epochs"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 0:
-                raise ValueError(f"fixing.{name} must be a whole number, 0 or more, got {value}")
+                raise ValueError(f"{name} must be a whole number, 0 or more, got {value}")
         for name in ("first_fraction", "rest_fraction"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 < value <= 1:
-                raise ValueError(f"fixing.{name} must lie in (0, 1], got {value}")
+                raise ValueError(f"{name} must lie in (0, 1], got {value}")
 
     def __len__(self) -> int:
         return len(self.fractions)

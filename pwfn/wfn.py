@@ -92,6 +92,7 @@ def assign(
     zero_distance: float = 2**-7,
     distance: str = "relative",
     max_unique: int | None = None,
+    fixed_before: int = 0,
 ) -> Assignment:
     """Let ``floor(fraction * N)`` weights take shared values, the value nearest to most of them first.
 
@@ -115,6 +116,7 @@ def assign(
         max_unique: at most this many distinct centroids. Once they are picked, the weights still wanted are
             those nearest (by ``distance``) to one of them, each taking its nearest (the lower on a tie);
             these groups come last, by ascending centroid, their reach the largest distance among the members.
+        fixed_before: weights besides these that are fixed already and count towards ``fraction`` of all.
 
     Returns:
         The assignment, on the device of ``w``; ``orders`` and ``reaches`` hold omega and the allowance in
@@ -124,7 +126,7 @@ def assign(
         ValueError: if ``w`` is no finite float32 vector, or a setting is out of range.
     """
     _check(w, fraction, allowance, zero_distance, distance, max_unique)
-    left = math.floor(Decimal(str(float(fraction))) * w.numel())
+    left = math.floor(Decimal(str(float(fraction))) * (w.numel() + fixed_before)) - fixed_before
     group = torch.full_like(w, -1, dtype=torch.int32)
     measure = Distance(distance == "relative", zero_distance)
     weights, picks = SortedWeights(w), list[Pick]()

@@ -16,11 +16,9 @@ def prepared(alpha: float, centroids: list[float]) -> tuple[nn.Module, Attractio
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[0.3, 0.7, -0.45]]))
     to_gaussian(model, prior=None)
-    attraction = Attraction(alpha)
     rows: Any = [{"round": 0}] if centroids else []
     fixing: Any = SimpleNamespace(rows=rows, clusters=[{"round": 0, "centroid": c} for c in centroids])
-    attraction.fixing = fixing
-    return model, attraction
+    return model, Attraction(fixing, alpha=alpha)
 
 
 def by_formula(w: torch.Tensor, centroids: list[float]) -> torch.Tensor:
@@ -52,7 +50,6 @@ def test_only_free_weights_are_drawn() -> None:
     attraction(model, torch.tensor(1.0)).backward()
     assert mu.grad is not None and mu.grad[0, 1] == 0 and mu.grad[0, 0] != 0
     weight.free.zero_()
-    assert attraction.fixing is not None
     attraction.fixing.rows.append({"round": 1})
     attraction.fixing.clusters.append({"round": 1, "centroid": 0.25})
     assert attraction(model, torch.tensor(1.0)) == 0
@@ -62,13 +59,12 @@ def test_nothing_before_the_first_round_nor_without_alpha() -> None:
     assert prepared(0.4, [])[1](prepared(0.4, [])[0], torch.tensor(2.0)) == 0
     model, attraction = prepared(0.0, [0.25])
     assert attraction(model, torch.tensor(2.0)) == 0
-    with pytest.raises(ValueError, match=r"method\.alpha"):
-        Attraction(-1)
+    with pytest.raises(ValueError, match="alpha"):
+        Attraction(SimpleNamespace(rows=[]), alpha=-1)
 
 
 def test_the_latest_round_counts() -> None:
     model, attraction = prepared(1.0, [0.25])
-    assert attraction.fixing is not None
     attraction(model, torch.tensor(1.0))
     attraction.fixing.rows.append({"round": 1})
     attraction.fixing.clusters.append({"round": 1, "centroid": 0.3})

@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pwfn import clustering, method, prior, sigma_join
 from pwfn.assignment import Assignment, merge
+from pwfn.callback import WeightFixing
 from pwfn.classifier import Classifier
-from pwfn.fixing import WeightFixing, fix
+from pwfn.fixing import fix
 from pwfn.gaussian import flat_weights, gaussian_weights, to_gaussian
 from pwfn.rounds import Rounds
 
@@ -54,7 +55,8 @@ def test_reclustering_frees_and_moves_weights() -> None:
     """`all` makes fixed weights candidates again, `free` leaves them alone."""
 
     def to(value: float, which: slice) -> Any:
-        def assign(mu: Tensor, sigma: Tensor, fraction: float) -> Assignment:
+        def assign(mu: Tensor, sigma: Tensor, fraction: float, fixed_before: int = 0) -> Assignment:
+            assert fixed_before in (0, 2)
             fixed = torch.zeros(len(mu), dtype=torch.bool)
             fixed[which] = True
             group = torch.where(fixed, 0, -1).to(torch.int32)
@@ -87,6 +89,15 @@ def test_free_reclustering_reaches_the_fraction_exactly(fraction: float) -> None
     after = flat_weights(model)
     assert int(after.fixed.sum()) == int(np.ceil(round(fraction * len(after.mu), 9)))
     assert torch.equal(after.mu[before.fixed], before.mu[before.fixed])
+
+
+def test_free_reclustering_rounds_as_the_method_does() -> None:
+    """WFN fixes ``floor(fraction * N)`` of all weights, also where it is shown the free ones only."""
+    model = to_gaussian(nn.Linear(3, 1), prior=None)  # four weights
+    one = partial(method.wfn, round=0, rounds=1, delta=0.5)
+    assert int(fix(model, 0.3, one).fixed.sum()) == 1
+    fix(model, 0.75, one, recluster="free")
+    assert int(flat_weights(model).fixed.sum()) == 3
 
 
 class Data(L.LightningDataModule):

@@ -15,7 +15,7 @@ WORDS = {"apot", "assignment", "clustering", "compression", "prior", "regularise
 WORDS |= {"sigma_join", "wfn"}
 """The paper's words: pure functions of tensors."""
 
-NETWORKS = {"gaussian", "learning", "fixing", "classifier", "method", "record", "ranks"}
+NETWORKS = {"gaussian", "learning", "fixing", "callback", "classifier", "method", "record", "ranks"}
 """Networks and callbacks."""
 
 SCIENCE = {"torch", "lightning", "torchmetrics", "numpy"}
@@ -36,10 +36,10 @@ ALLOWED: dict[str, tuple[set[str], set[str] | None]] = {
 
 KNOWING = {
     "torch": {"kernels", "words", "networks", "dataset", "model", "artifact", "experiment"},
-    "hydra": {"experiment.prepare", "experiment.run", "plugins"},
-    "omegaconf": {"experiment.prepare", "experiment.run", "experiment.validation", "rundir.naming", "plugins"},
+    "hydra": {"experiment.prepare", "experiment.build", "experiment.training", "plugins"},
+    "omegaconf": {"experiment.prepare", "experiment.build", "experiment.training", "rundir.naming", "plugins"},
     "wandb": {"experiment.logger"},
-    "timm": {"dataset", "model", "experiment.prepare"},
+    "timm": {"dataset", "model", "experiment.build"},
 }
 """Packages that only these places, or modules, may import."""
 
@@ -89,6 +89,8 @@ def test_every_module_has_a_place(root: Path) -> None:
 def test_who_imports_whom(root: Path) -> None:
     for name, found in modules(root).items():
         places, packages = ALLOWED[place(name)]
+        if name == "report.__main__":  # `report evaluate` measures a run anew
+            places = places | {"experiment"}
         assert ours(found) <= places | {place(name)}, f"{name} imports {ours(found) - places - {place(name)}}"
         assert packages is None or others(found) <= packages, f"{name} imports {others(found) - (packages or set())}"
 
@@ -109,8 +111,8 @@ def test_numpy_is_for_ties(root: Path) -> None:
 
 def test_fixing_and_classifier_do_not_know_each_other(root: Path) -> None:
     found = modules(root)
-    assert not any("classifier" in name for name in found["fixing"] | found["learning"])
-    assert not any("fixing" in name or "learning" in name for name in found["classifier"])
+    assert not any("classifier" in name for name in found["fixing"] | found["callback"] | found["learning"])
+    assert not any(word in name for word in ("fixing", "callback", "learning") for name in found["classifier"])
 
 
 def test_files_stay_short(root: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,15 @@ import lightning as L
 import torch
 from filelock import FileLock
 from lightning.pytorch.plugins.environments import LightningEnvironment
-from safetensors.torch import save_file
 from torch import nn
 
 from pwfn.classifier import Classifier
 from pwfn.dataset.loading import DataModule
 from pwfn.dataset.streaming import StreamModule
 from pwfn.experiment.checkpoints import AtomicCheckpoints, checkpointing, last_checkpoint
-from pwfn.model.network import load_weights
-from pwfn.rundir.files import atomic
+from pwfn.model.network import load_weights, save_weights
 
-__all__ = ["one_cycle", "train_once"]
+__all__ = ["Baseline", "one_cycle", "train_once"]
 
 
 def one_cycle(optimizer: torch.optim.Optimizer, steps: int, *, max_lr: float) -> torch.optim.lr_scheduler.LRScheduler:
@@ -28,18 +27,28 @@ def one_cycle(optimizer: torch.optim.Optimizer, steps: int, *, max_lr: float) ->
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr, total_steps=steps)
 
 
-def train_once(
-    model: nn.Module,
-    data: DataModule | StreamModule,
-    folder: Path,
-    *,
-    epochs: int,
-    optimizer: Callable[..., torch.optim.Optimizer],
-    scheduler: Callable[..., Any] | None = None,
-    seed: int,
-    trainer: dict[str, Any],
-) -> None:
-    """Give ``model`` the weights in ``folder``, training them there first if nobody has.
+@dataclass(frozen=True)
+class Baseline:
+    """How a starting network is trained.
+
+    Attributes:
+        folder: belongs to this network, data, seed and training alone.
+        epochs: epochs of training.
+        optimizer, scheduler: as of :class:`pwfn.classifier.Classifier`.
+        seed: of the random numbers in training.
+        trainer: arguments of ``lightning.Trainer``.
+    """
+
+    folder: Path
+    epochs: int
+    optimizer: Callable[..., torch.optim.Optimizer]
+    scheduler: Callable[..., Any] | None
+    seed: int
+    trainer: Mapping[str, Any]
+
+
+def train_once(model: nn.Module, data: DataModule | StreamModule, baseline: Baseline) -> None:
+    """Give ``model`` the weights of a baseline, training them first if nobody has.
 
     Safe when several processes start at once: one trains, the others wait for its weights. Training goes on
     from a checkpoint if it was interrupted.
@@ -47,29 +56,23 @@ def train_once(
     Args:
         model: the network, fresh.
         data: its data.
-        folder: belongs to this network, data, seed and training alone.
-        epochs: epochs of training.
-        optimizer, scheduler: as of :class:`pwfn.classifier.Classifier`.
-        seed: of the random numbers in training.
-        trainer: arguments of ``lightning.Trainer``.
+        baseline: how it is trained, and where its weights are kept.
     """
-    weights = folder / "baseline.safetensors"
+    folder, weights = baseline.folder, baseline.folder / "baseline.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
         if not weights.exists():
-            print(f"training the baseline for {epochs} epochs: {weights}", flush=True)
-            L.seed_everything(seed, verbose=False)
-            classifier = Classifier(model, optimizer, data.num_classes, scheduler=scheduler)
-            fit = L.Trainer(
-                **{**trainer, "devices": 1, "num_nodes": 1, "strategy": "auto"},
-                max_epochs=epochs,
+            print(f"training the baseline for {baseline.epochs} epochs: {weights}", flush=True)
+            L.seed_everything(baseline.seed, verbose=False)
+            classifier = Classifier(model, baseline.optimizer, data.num_classes, scheduler=baseline.scheduler)
+            trainer = L.Trainer(
+                **{**baseline.trainer, "devices": 1, "num_nodes": 1, "strategy": "auto"},
+                max_epochs=baseline.epochs,
                 logger=False,
                 reload_dataloaders_every_n_epochs=1,
                 callbacks=checkpointing(folder),
                 plugins=[LightningEnvironment(), AtomicCheckpoints()],
             )
-            fit.fit(classifier, data, ckpt_path=last_checkpoint(folder))
-            state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
-            with atomic(weights) as temporary:
-                save_file(state, temporary)
+            trainer.fit(classifier, data, ckpt_path=last_checkpoint(folder))
+            save_weights(weights, model.state_dict())
     load_weights(model, weights)

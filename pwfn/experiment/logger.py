@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +20,44 @@ from torch import Tensor
 
 from pwfn.experiment.interruption import shielded
 from pwfn.record import Fixing
+from pwfn.rundir.files import atomic
 
 __all__ = ["csv_logger", "finish", "log_files", "log_round", "wandb_logger"]
 
 
-@shielded()  # wandb's service process starts in here
+MODES = ("online", "offline", "disabled")
+
+
 def wandb_logger(
     folder: Path, resolved: Mapping[str, Any], *, name: str, job_type: str, **settings: Any
-) -> WandbLogger:
-    """One W&B run per run directory: its id follows from the directory, so a resumed run keeps it.
+) -> Callable[[], WandbLogger]:
+    """Check W&B's settings and return what opens the logger: one W&B run per run directory.
 
+    Its id is kept in the directory, so that a resumed run keeps it, also where the directory has been moved.
     Offline unless the user is logged in; WANDB_MODE decides where it is set.
+
+    Raises:
+        ValueError: if WANDB_MODE is none of W&B's.
     """
+    mode = os.environ.get("WANDB_MODE")
+    if mode is not None and mode not in MODES:
+        raise ValueError(f"WANDB_MODE must be one of {', '.join(MODES)}, got {mode!r}")
+    parts = [resolved[group]["name"] for group in ("model", "dataset") if group in resolved]
+    settings["tags"] = [*parts, *(settings.get("tags") or [])]
+    return partial(_open_wandb, folder, mode, config=dict(resolved), name=name, job_type=job_type, **settings)
+
+
+@shielded()  # wandb's service process starts in here
+def _open_wandb(folder: Path, mode: str | None, **settings: Any) -> WandbLogger:
     # by default a killed process loses the last 15 seconds of what it logged
     os.environ.setdefault("WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL", "1")
-    mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
-    parts = [resolved[part]["name"] for part in ("model", "dataset") if part in resolved]
-    settings["tags"] = [*parts, *(settings.get("tags") or [])]
+    mode = mode or ("online" if wandb.login(prompt=False) else "offline")
     logger = WandbLogger(
-        name=name,
-        id=hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12],
+        id=_run_id(folder),
         save_dir=folder,
         offline=mode == "offline",
         mode=mode,
         resume="allow",
-        job_type=job_type,
-        config=dict(resolved),
         settings=wandb.Settings(quiet=True),
         **settings,
     )
@@ -55,9 +68,23 @@ def wandb_logger(
     return logger
 
 
-def csv_logger(folder: Path, resolved: Mapping[str, Any], **settings: Any) -> CSVLogger:
-    """Metrics in ``csv/metrics.csv`` of the run directory."""
-    return CSVLogger(folder, name="", version="csv")
+@rank_zero_only
+def _write_run_id(path: Path, name: str) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(name)
+
+
+def _run_id(folder: Path) -> str:
+    """The id of the W&B run of a folder: random once, then what ``wandb_id`` in it says."""
+    path = folder / "wandb_id"
+    if not path.exists():
+        _write_run_id(path, secrets.token_hex(6))
+    return path.read_text() if path.exists() else ""
+
+
+def csv_logger(folder: Path, resolved: Mapping[str, Any], **settings: Any) -> Callable[[], CSVLogger]:
+    """What opens a logger of metrics to ``csv/metrics.csv`` of the run directory."""
+    return partial(CSVLogger, folder, name="", version="csv")
 
 
 def log_round(trainer: L.Trainer, fixing: Fixing) -> None:

@@ -1,4 +1,4 @@
-"""Sigma as a promise: how many weights have which sigma, and how far the weights of each sigma are moved."""
+"""Histogram of sigma, and of how far weights of each sigma moved, by round."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from pwfn.gaussian import Flat
 from pwfn.rundir.files import write_csv
 
-__all__ = ["LOWEST_OCTAVE", "by_sigma", "record"]
+__all__ = ["LOWEST_OCTAVE", "by_sigma", "write"]
 
 LOWEST_OCTAVE = -30
 """The lowest octave: sigma is at least 2**-30."""
@@ -53,7 +53,7 @@ def by_sigma(round: int, before: Flat, after: Flat) -> list[dict[str, Any]]:
     return [{"round": round, **row} for row in rows if row["free"] or row["fixed"] or row["taken"]]
 
 
-def record(path: Path, round: int, before: Flat, after: Flat) -> None:
+def write(path: Path, round: int, before: Flat, after: Flat) -> None:
     """Put a round's rows into a CSV file, in place of what an interrupted try left of it and later rounds."""
     kept: list[dict[str, Any]] = []
     if path.exists():

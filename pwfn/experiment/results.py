@@ -1,67 +1,73 @@
-"""What a finished run leaves behind, made from the three weight files of its directory.
+"""What a finished run is measured by, and the files that say so.
 
 ``baseline.safetensors`` (the network at the start), ``model.safetensors`` (the fixed one) and
-``sigma.safetensors`` (its sigmas, by parameter) are enough to repeat every figure; see :func:`conclude`.
+``sigma.safetensors`` (its sigmas, by parameter) are enough to repeat every figure.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pwfn import apot
 from pwfn.artifact import export as exports
 from pwfn.artifact import file as artifact
-from pwfn.compression import order_shares, sharing
+from pwfn.artifact.rows import codebook_rows, layer_rows, network_figures
+from pwfn.dataset.loading import DataModule
+from pwfn.dataset.streaming import StreamModule
 from pwfn.experiment import evaluation
+from pwfn.gaussian import Prior
 from pwfn.rundir.files import write_csv, write_json
 from pwfn.scope import Scope, names_in_scope
 
-__all__ = ["WEIGHTS", "codebook", "conclude", "export", "layers"]
-
-WEIGHTS = ("baseline.safetensors", "model.safetensors", "sigma.safetensors")
-"""The weight files of a run; without sigma the last one is empty."""
+__all__ = ["Measurement", "figures", "measure", "write_results"]
 
 
-def conclude(
-    folder: Path,
-    model: nn.Module,
-    loader: evaluation.Loader,
-    num_classes: int,
-    *,
-    scope: Scope,
-    architecture: Mapping[str, Any],
-    prior: Callable[[Tensor], Tensor] | None = None,
-    settings: evaluation.Settings | None = None,
-    write: bool = True,
-) -> dict[str, Any]:
-    """Measure baseline and fixed network on test data; write what follows from them.
+@dataclass(frozen=True)
+class Measurement:
+    """What is needed to measure the networks of a run.
 
-    Writes ``evaluation.json``, ``layers.csv``, ``codebook.csv`` and ``model.pwfn``. The ensemble of the
-    baseline draws with the sigma of the prior, from which training began.
-
-    Args:
-        folder: a run directory with its weight files.
-        model: the plain network, on the device to use; it holds the fixed weights afterwards.
-        loader: test batches.
-        num_classes: width of the logits.
+    Attributes:
+        folder: the run directory with its weight files.
+        model: a network of the run's architecture, on the device to use.
+        architecture: how ``model.pwfn`` rebuilds it, see :func:`pwfn.artifact.file.save`.
+        data: its data.
         scope: which parameters share values.
-        architecture: how ``model.pwfn`` rebuilds the network, see :func:`pwfn.artifact.file.save`.
         prior: initial sigma of a tensor; None for a method without sigma, which has no ensemble.
         settings: of the measurement.
-        write: whether to write files, true on one rank.
+        exports: which exports are asked for: ``onnx``, ``shift_list``.
+    """
+
+    WEIGHTS: ClassVar[tuple[str, ...]] = ("baseline.safetensors", "model.safetensors", "sigma.safetensors")
+    """The weight files of a run; without sigma the last one is empty."""
+
+    folder: Path
+    model: nn.Module
+    architecture: Mapping[str, Any]
+    data: DataModule | StreamModule
+    scope: Scope
+    prior: Prior | None
+    settings: evaluation.Settings
+    exports: Mapping[str, bool]
+
+
+def measure(measurement: Measurement) -> dict[str, dict[str, Any]]:
+    """Measure the starting and the fixed network of a run on its test images. Nothing is written.
+
+    The ensemble of the starting network draws with the sigma of the prior, from which training began.
 
     Returns:
-        The figures for the run's summary.
+        All figures by stage, ``baseline`` and ``final``.
     """
-    settings = settings or evaluation.Settings()
-    names = names_in_scope(model, scope)
+    folder, prior = measurement.folder, measurement.prior
+    names = names_in_scope(measurement.model, measurement.scope)
+    model = copy.deepcopy(measurement.model)
     baseline, state = load_file(folder / "baseline.safetensors"), load_file(folder / "model.safetensors")
     spread = {} if prior is None else {name: prior(baseline[name]) for name in names}
     sigmas = load_file(folder / "sigma.safetensors") if prior is not None else {}
@@ -69,109 +75,71 @@ def conclude(
     for stage, weights, sigma in (("baseline", baseline, spread), ("final", state, sigmas)):
         model.load_state_dict(weights)
         measured[stage] = {
-            **_scores(model, names, sigma, loader, num_classes, settings),
-            **_shared(weights, names),
+            **_scores(model, names, sigma, measurement),
+            **network_figures(weights, names),
+            "sizes": artifact.sizes(weights, names).summary(),
         }
-    measured["baseline"]["sizes"] = artifact.sizes(baseline, names).summary()
-    if not write:
-        measured["final"]["sizes"] = artifact.sizes(state, names).summary()
-    else:
-        packed = artifact.save(folder / "model.pwfn", state, names, architecture=architecture)
-        measured["final"]["sizes"] = packed.summary()
+    return measured
+
+
+def write_results(measurement: Measurement, *, write: bool = True) -> dict[str, Any]:
+    """Measure a run and write ``evaluation.json``, ``layers.csv``, ``codebook.csv``, ``model.pwfn`` and the exports.
+
+    Args:
+        measurement: what to measure.
+        write: whether to write files, true on one rank.
+
+    Returns:
+        The figures for the run's summary.
+    """
+    measured = measure(measurement)
+    if write:
+        folder, scope = measurement.folder, measurement.scope
+        names = names_in_scope(measurement.model, scope)
+        baseline, state = load_file(folder / "baseline.safetensors"), load_file(folder / "model.safetensors")
+        packed = artifact.save(folder / "model.pwfn", state, names, architecture=measurement.architecture)
+        measured["final"]["sizes"] = packed.summary()  # with the file's own header
         write_json(folder / "evaluation.json", measured)
-        write_csv(folder / "layers.csv", layers(state, baseline, names))
-        write_csv(folder / "codebook.csv", codebook(state, names))
-    return _summary(measured["baseline"], measured["final"])
+        write_csv(folder / "layers.csv", layer_rows(state, baseline, names))
+        write_csv(folder / "codebook.csv", codebook_rows(state, names))
+        _export(measurement, state, names)
+    return figures(measured)
 
 
-def export(
-    folder: Path, model: nn.Module, example: Tensor, *, scope: Scope, onnx: bool = False, shift_list: bool = False
-) -> None:
-    """Write the exports that are asked for: ``model.onnx`` for inputs like ``example``, ``shifts.json``."""
-    names = names_in_scope(model, scope)
-    if onnx:
-        exports.onnx(model.eval(), folder / "model.onnx", example, names)
-    if shift_list:
-        write_json(folder / "shifts.json", exports.shift_list(model.state_dict(), names))
-
-
-def layers(state: Mapping[str, Tensor], baseline: Mapping[str, Tensor], names: Iterable[str]) -> list[dict[str, Any]]:
-    """One row per tensor in scope: how much it shares after and before, its orders, how far it moved.
-
-    Columns: ``layer``, ``weights``, the figures of :func:`pwfn.compression.sharing`, ``sparsity`` (0 to 1),
-    ``baseline_unique``, ``baseline_entropy``, ``moved_rms`` (root mean square of the change, relative to that
-    of the baseline's weights), ``order_<k>`` (share of the weights of order k).
-    """
-    rows = []
-    for name in names:
-        w, before = state[name].flatten(), baseline[name].flatten()
-        started = sharing(before)
-        scale = float(before.square().mean().sqrt())
-        rows.append(
-            {
-                "layer": name,
-                "weights": w.numel(),
-                **_with_sparsity(sharing(w), w.numel()),
-                "baseline_unique": started["unique"],
-                "baseline_entropy": started["entropy"],
-                "moved_rms": float((w - before).square().mean().sqrt()) / scale if scale else 0.0,
-                **_orders(w),
-            }
-        )
-    return rows
-
-
-def codebook(state: Mapping[str, Tensor], names: Iterable[str]) -> list[dict[str, Any]]:
-    """One row per shared value, ascending: ``value``, ``count``, ``order``, ``powers`` such as ``2^-3+2^-5``.
-
-    Nothing for a network that shares too little to be fixed (more than :data:`pwfn.artifact.file.MAX_UNIQUE`).
-    """
-    values, counts = torch.unique(torch.cat([state[name].flatten() for name in names]), return_counts=True)
-    if len(values) > artifact.MAX_UNIQUE:
-        return []
-    columns = zip(values.tolist(), counts.tolist(), apot.order_of(values).tolist(), strict=True)
-    return [
-        {"value": v, "count": n, "order": order, "powers": "+".join(f"2^{k}" for k in apot.terms(v))}
-        for v, n, order in columns
-    ]
+def _export(measurement: Measurement, state: Mapping[str, Tensor], names: Sequence[str]) -> None:
+    """Write the exports that are asked for: ``model.onnx`` for one test image, ``shifts.json``."""
+    folder, wanted = measurement.folder, measurement.exports
+    if wanted.get("onnx"):
+        model = copy.deepcopy(measurement.model).cpu().eval()
+        model.load_state_dict(state)
+        example = next(iter(measurement.data.test_dataloader()))[0][:1]
+        exports.onnx(model, folder / "model.onnx", example, names)
+    if wanted.get("shift_list"):
+        write_json(folder / "shifts.json", exports.shift_list(state, names))
 
 
 def _scores(
-    model: nn.Module,
-    names: Sequence[str],
-    sigma: Mapping[str, Tensor],
-    loader: evaluation.Loader,
-    num_classes: int,
-    settings: evaluation.Settings,
+    model: nn.Module, names: Sequence[str], sigma: Mapping[str, Tensor], measurement: Measurement
 ) -> dict[str, Any]:
-    given = {"seed": settings.seed}
+    settings, data = measurement.settings, measurement.data
+    loader, num_classes, seed = data.test_dataloader(), data.num_classes, settings.seed
+    draws, scales = settings.draws, settings.noise
     return {
         **evaluation.quality(model, loader, num_classes),
-        "ensemble": evaluation.ensemble(model, sigma, loader, num_classes, settings.draws, **given) if sigma else [],
+        "ensemble": evaluation.ensemble(model, sigma, loader, num_classes, draws, seed=seed) if sigma else [],
         "noise": evaluation.noise_curve(
-            model, names, loader, num_classes, settings.noise, draws=settings.noise_draws, **given
+            model, names, loader, num_classes, scales, draws=settings.noise_draws, seed=seed
         ),
     }
 
 
-def _shared(state: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Any]:
-    w = torch.cat([state[name].flatten() for name in names])
-    figures = _with_sparsity(sharing(w), w.numel())
-    if figures["unique"] > artifact.MAX_UNIQUE:  # any float is a sum of a dozen powers or so: no figure
-        return figures
-    return {**figures, **_orders(w)}
+def figures(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures for ``summary.json``: those of the fixed network, and those of the baseline by their prefix.
 
-
-def _with_sparsity(figures: Mapping[str, float], weights: int) -> dict[str, float]:
-    return {**figures, "sparsity": figures["zeros"] / max(1, weights)}
-
-
-def _orders(w: Tensor) -> dict[str, float]:
-    return {f"order_{order}": share for order, share in order_shares(w).items()}
-
-
-def _summary(baseline: Mapping[str, Any], final: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures for ``summary.json``: those of the fixed network, and those of the baseline by their prefix."""
+    Raises:
+        FloatingPointError: if one of them is not finite.
+    """
+    baseline, final = measured["baseline"], measured["final"]
     nested = ("reliability", "ensemble", "noise", "sizes")
     flat = {name: value for name, value in final.items() if name not in nested and not name.startswith("order_")}
     flat["loss"] = flat["nll"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 __all__ = ["check"]
+
+ABSENT = object()
 
 Rule = tuple[str, Callable[[Any], bool], str]
 
@@ -60,14 +60,24 @@ RULES: list[Rule] = [
 ]
 
 
-def check(cfg: DictConfig) -> None:
+def check(settings: Mapping[str, Any]) -> None:
     """Check every setting that has a rule and is part of this run.
+
+    Args:
+        settings: the resolved configuration, as nested dictionaries.
 
     Raises:
         ValueError: one sentence that names the setting, its value and what it must be.
     """
-    absent = object()
     for key, holds, wanted in RULES:
-        value = OmegaConf.select(cfg, key, default=absent)
-        if value is not absent and not holds(value):
+        value = _select(settings, key)
+        if value is not ABSENT and not holds(value):
             raise ValueError(f"{key} must be {wanted}, got {value}")
+
+
+def _select(settings: Any, key: str) -> Any:
+    for name in key.split("."):
+        if not isinstance(settings, Mapping) or name not in settings:
+            return ABSENT
+        settings = settings[name]
+    return settings

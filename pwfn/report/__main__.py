@@ -1,6 +1,6 @@
-"""Reports from run directories: ``python -m pwfn.report compare|run|status|workspace ...``
+"""Reports from run directories: ``python -m pwfn.report compare|run|status|evaluate|workspace``
 
-Needs no network and no data, only the files that runs left.
+All but ``evaluate`` need no data, only the files that runs left.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="compare|run|status|workspace")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="compare|run|status|evaluate|workspace")
     many = commands.add_parser("compare", help="one table of all runs below some folders")
     many.add_argument("folders", nargs="+", type=Path, metavar="DIR")
     many.add_argument("--brief", action="store_true", help="one column for all settings: what is unlike in most runs")
@@ -53,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one.add_argument("folders", nargs="+", type=Path, metavar="DIR")
     state = commands.add_parser("status", help="where the runs of a sweep stand; exit code 1: one failed, 2: no sweep")
     state.add_argument("folder", type=Path, metavar="SWEEP", help="directory of the sweep")
+    again = commands.add_parser("evaluate", help="measure a finished run anew, from its folder alone")
+    again.add_argument("folder", type=Path, metavar="DIR")
+    again.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings to change, evaluation.draws=[100]")
     board = commands.add_parser("workspace", help="a ready dashboard on W&B")
     board.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="runs that tell what was swept")
     board.add_argument("--entity", required=True, help="user or team")
@@ -68,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif chosen.command == "run":
             for folder in chosen.folders:
                 _run(folder)
+        elif chosen.command == "evaluate":
+            _evaluate(chosen.folder, chosen.overrides)
         else:
             _workspace(chosen)
     except (ValueError, OSError, ImportError) as error:
@@ -155,6 +160,13 @@ def _run(folder: Path) -> None:
         Console().print(f"{folder}: {summary['status']} {summary.get('error', '')}", highlight=False)
     for path in drawn.values():
         Console(soft_wrap=True).print(f"plot: {path}", highlight=False)
+
+
+def _evaluate(folder: Path, overrides: Sequence[str]) -> None:
+    from pwfn.experiment.run import evaluate
+    from pwfn.report import console
+
+    console.print_summary(evaluate(folder, overrides), folder)
 
 
 def _workspace(chosen: argparse.Namespace) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 from pwfn.rundir.files import atomic, write_json
 
-__all__ = ["git_state", "record", "snapshot"]
+__all__ = ["git_state", "snapshot", "write"]
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def git_state(package: Path) -> tuple[dict[str, Any], str] | None:
@@ -32,7 +32,7 @@ def git_state(package: Path) -> tuple[dict[str, Any], str] | None:
     return {"commit": commit.strip(), "dirty": bool(diff or untracked), "untracked": untracked}, diff
 
 
-def record(folder: Path) -> None:
+def write(folder: Path) -> None:
     """Write ``git.json`` and ``git.diff`` of the running code to a run's folder, as far as they are known."""
     frozen = PACKAGE.parent / "git.json"
     if frozen.exists():  # the running code is a snapshot
@@ -57,7 +57,7 @@ def snapshot(folder: Path, plugin: Path) -> Path:
     skip = shutil.ignore_patterns("__pycache__", "plugins")
     shutil.copytree(PACKAGE, folder / "pwfn", ignore=skip)
     shutil.copytree(plugin, folder / "hydra_plugins" / plugin.name, ignore=skip)
-    record(folder)
+    write(folder)
     return folder
 
 

@@ -63,8 +63,7 @@ def test_penalty(benchmark: BenchmarkFixture, n: int) -> None:
     def step() -> None:
         torch.autograd.grad(attraction(model, torch.tensor(1.0)), mu)
 
-    attraction = Attraction(0.4)
-    attraction.fixing = rounds
+    attraction = Attraction(rounds, alpha=0.4)
     spent = []
     for t, free in enumerate((1.0, 0.5)):
         weight.free.copy_(torch.rand(1, n, generator=torch.Generator().manual_seed(t)) < free)

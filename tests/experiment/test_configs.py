@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from launch import _cause as cause
-from pwfn.experiment import run
+from pwfn.experiment.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = {
@@ -74,6 +74,15 @@ MISTAKES = [
     ("regulariser.weight=-1", "regulariser.weight"),
     ("method=wfn method.delta=-1", "delta"),
     ("checkpoint.minutes=0", "checkpoint.minutes"),
+    ("prior=constant prior.sigma=0", "prior.sigma"),
+    ("optimizer.momentum=-1", "optimizer: Invalid momentum"),
+    ("baseline.optimizer.lr=-1", "baseline.optimizer: Invalid learning rate"),
+    ("trainer.precision=foo", "trainer: "),
+    ("trainer.accelerator=foo", "trainer: "),
+    (
+        "model=cifar_resnet20 model.pretrained=true dataset.data_config.input_size=[3,32,32]",
+        "model.pretrained=true gives",
+    ),
 ]
 
 
@@ -82,7 +91,7 @@ def test_mistakes_are_found_before_anything_is_written(overrides: str, named: st
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose("config", ["model.name=test_resnet", *overrides.split()])
     with pytest.raises((ValueError, InstantiationException)) as mistake:
-        run.prepare(cfg, tmp_path / "run")
+        prepare(cfg, tmp_path / "run")
     assert named in str(cause(mistake.value))
     assert not (tmp_path / "run").exists()
 

@@ -25,8 +25,8 @@ from pwfn.assignment import Assignment
 from pwfn.classifier import Classifier
 from pwfn.dataset.images import Images
 from pwfn.dataset.loading import DataModule
-from pwfn.experiment import run
 from pwfn.experiment.evaluation import accuracy
+from pwfn.experiment.run import evaluate
 from pwfn.gaussian import gaussian_weights
 from pwfn.learning import Attraction, GaussianLearning, Schedule
 from pwfn.rounds import Rounds
@@ -92,8 +92,7 @@ def _work(folder: Path, devices: int, batch: int, noise: bool, schedule: Schedul
     to_gaussian(model, prior=priors.pow2 if noise else None)
     steps = Steps()
     dump = Dump(folder, steps)
-    fixing = WeightFixing(ROUNDS, assign=dump.assign)
-    fixing.evaluate = lambda net: accuracy(net, data.test_dataloader(), 4)
+    fixing = WeightFixing(ROUNDS, assign=dump.assign, evaluate=lambda net: accuracy(net, data.test_dataloader(), 4))
     trainer = L.Trainer(
         accelerator="cpu",
         devices=devices,
@@ -110,9 +109,7 @@ def _work(folder: Path, devices: int, batch: int, noise: bool, schedule: Schedul
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    penalty = None if noise else Attraction(20.0)
-    if penalty is not None:
-        penalty.fixing = fixing
+    penalty = None if noise else Attraction(fixing, alpha=20.0)
     optimizer = partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=1e-4)
     trainer.fit(Classifier(model, optimizer, 4, penalty=penalty), data)
     if trainer.is_global_zero:
@@ -188,7 +185,7 @@ def test_figures_are_those_of_one_process(tmp_path: Path) -> None:
         return leaves({name: json.loads((folder / f"{name}.json").read_text()) for name in names})
 
     two = figures()
-    run.evaluate(folder)
+    evaluate(folder)
     one = figures()
     assert sum(two[f"/evaluation/final/reliability/{i}/count"] for i in range(20)) == 101
     assert two["/summary/baseline_acc1"] > 20  # a network that tells some classes apart

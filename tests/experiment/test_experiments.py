@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from safetensors.torch import load_file
 
-from pwfn.experiment import run
+from pwfn.experiment.prepare import prepare
+from pwfn.experiment.run import execute
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 PAPER = {
@@ -112,7 +113,7 @@ def test_dry_run(name: str, images: Path, tmp_path: Path) -> None:
     )
     folder = tmp_path / "run"
     folder.mkdir()
-    summary = run.execute(run.prepare(cfg, folder))
+    summary = execute(prepare(cfg, folder))
     assert json.loads((folder / "summary.json").read_text())["status"] == summary["status"] == "finished"
     assert summary["fixed_fraction"] == 1
     assert summary["unique"] < 1000

@@ -108,9 +108,17 @@ def test_evaluating_anew_gives_the_same_figures(root: Path, run: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     assert {name: (run / name).read_bytes() for name in before} == before
     assert sorted(path for path in (root / "outputs").glob("*/*")) == folders, "evaluating left a folder of its own"
+    assert "python -m pwfn.report evaluate" in done.stderr  # where evaluate= has gone
+
+
+def test_other_settings_are_a_record_of_their_own(run: Path) -> None:
+    before = {name: (run / name).read_bytes() for name in ("evaluation.json", "model.pwfn", "summary.json")}
     assert evaluate(run, ["evaluation.draws=[2]"])["ensemble_draws"] == 2
-    (run / "evaluation.json").write_bytes(before["evaluation.json"])
-    (run / "summary.json").write_bytes(before["summary.json"])
+    assert evaluate(run, ["dataset.limit=100"])["acc1"] != summary_of(run)["acc1"]
+    assert {name: (run / name).read_bytes() for name in before} == before
+    written = sorted(path.name for path in (run / "evaluations").iterdir())
+    assert written == ["dataset.limit-100.json", "evaluation.draws--2-.json"]
+    assert json.loads((run / "evaluations" / written[0]).read_text())["settings"] == ["dataset.limit=100"]
 
 
 def test_mistakes_in_evaluating(run: Path) -> None:

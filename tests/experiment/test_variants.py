@@ -20,7 +20,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from pwfn.classifier import Classifier
-from pwfn.experiment import run
+from pwfn.experiment import training
+from pwfn.experiment.prepare import prepare
+from pwfn.experiment.run import evaluate, execute
 from pwfn.gaussian import gaussian_weights
 
 Run = Callable[..., Path]
@@ -58,7 +60,7 @@ def launch(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         folder = tmp_path_factory.mktemp("run") / "run"
         with initialize_config_dir(str(Path(__file__).resolve().parents[2] / "conf"), version_base="1.3"):
             cfg = compose("config", [*SMALL, size, *places, *overrides])
-        run.execute(run.prepare(cfg, folder))
+        execute(prepare(cfg, folder))
         (folder / ".hydra").mkdir()
         OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
         return folder
@@ -109,7 +111,7 @@ class Recorder(Classifier):
 
 @pytest.mark.parametrize("alpha", ["mixup_alpha", "cutmix_alpha"])
 def test_mixed_batches_reach_the_loss(plain: Path, launch: Run, monkeypatch: pytest.MonkeyPatch, alpha: str) -> None:
-    monkeypatch.setattr(run, "Classifier", Recorder)
+    monkeypatch.setattr(training, "Classifier", Recorder)
     folder = launch(f"dataset.mixup.{alpha}=0.8", "dataset.mixup.label_smoothing=0.2")
     require_exact_centroids(folder)
     mixed = 0
@@ -126,7 +128,7 @@ def test_mixed_batches_reach_the_loss(plain: Path, launch: Run, monkeypatch: pyt
 
 
 def test_label_smoothing_without_mixing(launch: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "Classifier", Recorder)
+    monkeypatch.setattr(training, "Classifier", Recorder)
     require_exact_centroids(launch("dataset.mixup.label_smoothing=0.2", "dataset.batch_size=31"))
     logits, targets, loss = Recorder.seen[0]
     assert targets.shape == (31,)
@@ -164,7 +166,7 @@ def test_deterministic_algorithms(plain: Path, launch: Run) -> None:
 
 
 def test_channels_last(plain: Path, launch: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "Classifier", Recorder)
+    monkeypatch.setattr(training, "Classifier", Recorder)
     folder = launch("trainer.channels_last=true")
     assert Recorder.layouts == {True}
     require_exact_centroids(folder)
@@ -181,6 +183,6 @@ def test_compiled(launch: Run) -> None:
     folder = launch("trainer.compile=true")
     require_exact_centroids(folder)
     compiled = summary(folder)
-    eager = run.evaluate(folder, ["trainer.compile=false"])
+    eager = evaluate(folder, ["trainer.compile=false"])
     for name in ("acc1", "nll", "ece", "ensemble_nll", "baseline_nll"):
         assert eager[name] == pytest.approx(compiled[name], rel=1e-4), name

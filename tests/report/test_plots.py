@@ -13,7 +13,8 @@ import torch
 from matplotlib.figure import Figure
 
 from pwfn import scope
-from pwfn.experiment import movement, results
+from pwfn.artifact.rows import codebook_rows, layer_rows
+from pwfn.experiment import movement
 from pwfn.gaussian import Flat
 from pwfn.report import plots
 from pwfn.report import style as figures
@@ -53,7 +54,7 @@ def test_movement_without_moves_or_noise() -> None:
 def test_resumed_runs_replace_their_rounds(tmp_path: Path) -> None:
     path = tmp_path / "movement.csv"
     for t in (0, 1, 2, 1):
-        movement.record(path, t, BEFORE, AFTER)
+        movement.write(path, t, BEFORE, AFTER)
     with path.open() as file:
         rounds = [int(row["round"]) for row in csv.DictReader(file)]
     assert rounds == sorted(rounds) and set(rounds) == {0, 1} and rounds.count(0) == rounds.count(1) == 5
@@ -62,13 +63,13 @@ def test_resumed_runs_replace_their_rounds(tmp_path: Path) -> None:
 def test_codebook_and_layers_known_answer() -> None:
     state = {"a": torch.tensor([[0.0, 0.5], [0.75, 0.5]]), "b": torch.tensor([-0.5, 0.5])}
     before = {"a": torch.tensor([[0.0, 0.4], [0.8, 0.6]]), "b": torch.tensor([-0.5, 0.5])}
-    assert results.codebook(state, ["a", "b"]) == [
+    assert codebook_rows(state, ["a", "b"]) == [
         {"value": -0.5, "count": 1, "order": 1, "powers": "2^-1"},
         {"value": 0.0, "count": 1, "order": 0, "powers": ""},
         {"value": 0.5, "count": 3, "order": 1, "powers": "2^-1"},
         {"value": 0.75, "count": 1, "order": 2, "powers": "2^-1+2^-2"},
     ]
-    first, second = results.layers(state, before, ["a", "b"])
+    first, second = layer_rows(state, before, ["a", "b"])
     assert (first["layer"], first["weights"], first["unique"], first["baseline_unique"]) == ("a", 4, 3, 4)
     assert first["entropy"] == pytest.approx(1.5) and first["sparsity"] == 0.25
     assert (first["order_0"], first["order_1"], first["order_2"]) == (0.25, 0.5, 0.25)
@@ -76,7 +77,7 @@ def test_codebook_and_layers_known_answer() -> None:
 
 
 def test_free_networks_have_no_codebook() -> None:
-    assert results.codebook({"a": torch.arange(70_000.0)}, ["a"]) == []
+    assert codebook_rows({"a": torch.arange(70_000.0)}, ["a"]) == []
 
 
 def test_names_in_scope_are_those_of_the_state_dict() -> None:
@@ -91,15 +92,15 @@ def test_names_in_scope_are_those_of_the_state_dict() -> None:
 def run(tmp_path: Path) -> Path:
     """The files of a finished run of two rounds."""
     for t in (0, 1):
-        movement.record(tmp_path / "movement.csv", t, BEFORE, AFTER)
+        movement.write(tmp_path / "movement.csv", t, BEFORE, AFTER)
     state = {"a": torch.tensor([[0.0, 0.5], [0.75, 0.5]])}
     columns: dict[str, Any] = {"acc1_before": 60.0, "acc1_after": 50.0, "unique": 9, "unique_nonzero": 8}
     columns |= {"unique_fixed": 3, "entropy": 2.5, "entropy_nonzero": 2.0}
     rounds = [{"round": t, "fraction": p, **columns} for t, p in enumerate((0.5, 1.0))]
     contents = {
         "rounds": rounds,
-        "codebook": results.codebook(state, ["a"]),
-        "layers": results.layers(state, state, ["a"]),
+        "codebook": codebook_rows(state, ["a"]),
+        "layers": layer_rows(state, state, ["a"]),
     }
     for name, rows in contents.items():
         with (tmp_path / f"{name}.csv").open("w", newline="") as file:

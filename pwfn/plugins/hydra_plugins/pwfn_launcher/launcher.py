@@ -86,12 +86,12 @@ class Launcher(BaseSubmititLauncher):
 
     def _frozen(self, sweep: Path, number: int, overrides: Sequence[str]) -> DictConfig:
         """A run's configuration as it is now: nothing in it is looked up when the job starts."""
-        from pwfn.rundir.naming import to_dict
+        from pwfn.rundir.naming import run_name, swept_keys, to_dict
 
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with read_write(cfg), open_dict(cfg):
             cfg.merge_with(to_dict(cfg))
-            cfg.hydra.sweep.subdir = cfg.hydra.sweep.subdir
+            cfg.hydra.sweep.subdir = run_name(cfg, swept_keys(self.config))
             cfg.hydra.sweep.dir = str(sweep)
             cfg.hydra.job.num = number
         return cfg

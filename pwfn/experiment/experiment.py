@@ -1,0 +1,51 @@
+"""What :func:`pwfn.experiment.prepare.prepare` makes and :func:`pwfn.experiment.run.execute` carries out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import Logger
+
+from pwfn.callback import WeightFixing
+from pwfn.classifier import Classifier
+from pwfn.experiment.baseline import Baseline
+from pwfn.experiment.results import Measurement
+from pwfn.learning import GaussianLearning
+
+__all__ = ["Experiment"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A run that is ready to start: its parts are built, and none of them reads the configuration again.
+
+    Attributes:
+        folder: the run directory.
+        facts: what ``summary.json`` says of the run from its start.
+        configuration: the files of ``.hydra/``, name to content.
+        seed: of everything random in training.
+        measurement: the network, its data, and how both are measured in the end.
+        baseline: how the starting network is trained; None where it comes with weights.
+        classifier: the network in training.
+        learning, fixing: the callbacks of the rounds.
+        make_logger: opens the logger.
+        make_trainer: builds the trainer of all rounds around a logger.
+        compile: whether the network is compiled.
+    """
+
+    folder: Path
+    facts: Mapping[str, Any]
+    configuration: Mapping[str, str]
+    seed: int
+    measurement: Measurement
+    baseline: Baseline | None
+    classifier: Classifier
+    learning: GaussianLearning
+    fixing: WeightFixing
+    make_logger: Callable[[], Logger]
+    make_trainer: Callable[[Logger], L.Trainer]
+    compile: bool

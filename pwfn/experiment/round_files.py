@@ -1,0 +1,25 @@
+"""What a finished round writes into the run directory, logs and prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+
+from pwfn.experiment import movement
+from pwfn.experiment.logger import log_round
+from pwfn.record import Fixing
+from pwfn.report.console import round_line
+from pwfn.rundir.files import write_csv
+
+__all__ = ["write_round"]
+
+
+def write_round(folder: Path, trainer: L.Trainer, event: Fixing) -> None:
+    """Write ``rounds.csv``, ``clusters.csv`` and ``movement.csv``, log the round and print its line."""
+    if trainer.is_global_zero:
+        write_csv(folder / "rounds.csv", event.rows)
+        write_csv(folder / "clusters.csv", event.clusters)
+        movement.write(folder / "movement.csv", int(event.row["round"]), event.before, event.after)
+        log_round(trainer, event)
+    trainer.print(round_line(event.row))
