@@ -115,7 +115,7 @@ def evaluated(folder: Path, overrides: Sequence[str]) -> tuple[Measurement, dict
         raise ValueError(f"{folder} lacks {', '.join(missing)}: the run was made by an earlier version")
     cfg = OmegaConf.create(current(OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"))))
     assert isinstance(cfg, DictConfig)
-    before = config_hash(cfg), cfg.get("evaluation")
+    before = _depends(cfg)
     for override in overrides:
         key, sign, _ = override.partition("=")
         if not sign or OmegaConf.select(cfg, key, default=cfg) is cfg:
@@ -125,7 +125,7 @@ def evaluated(folder: Path, overrides: Sequence[str]) -> tuple[Measurement, dict
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     measurement = measurement_of(cfg, folder, weights=False)
     measurement.model.to("cuda" if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else "cpu")
-    return measurement, done, before == (config_hash(cfg), cfg.get("evaluation"))
+    return measurement, done, before == _depends(cfg)
 
 
 def _configuration(cfg: DictConfig) -> dict[str, str]:
@@ -136,3 +136,8 @@ def _configuration(cfg: DictConfig) -> dict[str, str]:
         files["hydra.yaml"] = OmegaConf.to_yaml(hydra)
         files["overrides.yaml"] = OmegaConf.to_yaml(HydraConfig.get().overrides.task)
     return files
+
+
+def _depends(cfg: DictConfig) -> tuple[str, Any]:
+    """What the figures of a run depend on."""
+    return config_hash(cfg), OmegaConf.to_container(cfg.get("evaluation") or OmegaConf.create())
