@@ -6,18 +6,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pwfn.artifact.file import load
     from pwfn.callback import WeightFixing
+    from pwfn.distillation import Distillation
     from pwfn.fixing import fix
     from pwfn.gaussian import to_deterministic, to_gaussian
     from pwfn.learning import GaussianLearning
     from pwfn.rounds import Rounds
+    from pwfn.straight_through import StraightThrough
 
-__all__ = ["GaussianLearning", "Rounds", "WeightFixing", "fix", "load", "to_deterministic", "to_gaussian"]
+__all__ = [
+    "Distillation",
+    "GaussianLearning",
+    "Rounds",
+    "StraightThrough",
+    "WeightFixing",
+    "fix",
+    "load",
+    "to_deterministic",
+    "to_gaussian",
+]
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Distillation": "distillation",
     "GaussianLearning": "learning",
     "Rounds": "rounds",
+    "StraightThrough": "straight_through",
     "WeightFixing": "callback",
     "fix": "fixing",
     "load": "artifact.file",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
+from pwfn.distillation import Distillation
 from pwfn.gaussian import gaussian_weights
 
 __all__ = ["Classifier", "parameter_groups"]
@@ -32,6 +33,7 @@ class Classifier(L.LightningModule):
         num_classes: width of the logits.
         criterion: training loss of logits and targets; cross-entropy if None.
         penalty: added to the training loss, ``penalty(model, loss) -> scalar`` (WFN's regulariser).
+        distillation: mixes the criterion with the divergence from the network before sharing, if given.
         mixup: changes a training batch, ``mixup(images, targets)``, such as ``timm.data.Mixup``.
         scheduler: makes a learning-rate scheduler, stepped every batch, from the optimizer and the number of
             steps; constant learning rate if None.
@@ -48,6 +50,7 @@ class Classifier(L.LightningModule):
         *,
         criterion: Callable[[Tensor, Tensor], Tensor] | None = None,
         penalty: Penalty | None = None,
+        distillation: Distillation | None = None,
         mixup: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
         scheduler: Callable[..., Any] | None = None,
     ) -> None:
@@ -56,6 +59,7 @@ class Classifier(L.LightningModule):
         self.optimizer = optimizer
         self.criterion = criterion or nn.CrossEntropyLoss()
         self.penalty = penalty
+        self.distillation = distillation
         self.mixup = mixup
         self.scheduler = scheduler
         self.train_acc = MulticlassAccuracy(num_classes, average="micro")
@@ -72,6 +76,8 @@ class Classifier(L.LightningModule):
             images, targets = self.mixup(images, targets)
         logits = self.model(images)
         loss = self.criterion(logits, targets)
+        if self.distillation is not None:
+            loss = self.distillation(loss, logits, images)
         hard = targets if targets.ndim == 1 else targets.argmax(1)
         self.train_acc(logits, hard)
         self.log("train/loss", loss)

@@ -39,6 +39,7 @@ class GaussianWeight(nn.Module):
         eps: this step's standard normal draw, set by :func:`draw`.
         noisy: whether training draws at all.
         retrain_sigma: sigma goes on learning after its weight is fixed (sigma join ``allow_retraining``).
+        straight_through: the mean is ``centroid`` for free weights, too, whose gradient goes to mu as if it were mu.
     """
 
     sigma: nn.Parameter | None
@@ -55,6 +56,7 @@ class GaussianWeight(nn.Module):
         self.eps: Tensor | None = None
         self.noisy = True
         self.retrain_sigma = False
+        self.straight_through = False
 
     @property
     def fixed(self) -> Tensor:
@@ -62,7 +64,9 @@ class GaussianWeight(nn.Module):
         return self.free == 0
 
     def mean(self, mu: Tensor) -> Tensor:
-        """The mean in force: the centroid of a fixed weight, mu of a free one."""
+        """The mean in force: the centroid of a fixed weight, mu of a free one (see ``straight_through``)."""
+        if self.straight_through:  # exact: what is added is zero
+            return torch.addcmul(self.centroid, mu - mu.detach(), self.free)
         return torch.lerp(self.centroid, mu, self.free)  # exact: the ends of lerp are its arguments
 
     def deviation(self) -> Tensor | None:

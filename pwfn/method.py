@@ -7,13 +7,14 @@ weights: ``round`` counts from 0 to ``rounds - 1``, ``fraction`` of the weights 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from pwfn import clustering, rounding
+from pwfn import apot, clustering, rounding
 from pwfn import wfn as predecessor
 from pwfn.assignment import Assignment
 
-__all__ = ["apot_round", "kmeans", "pwfn", "wfn"]
+__all__ = ["apot_round", "kmeans", "pwfn", "straight_through", "wfn"]
 
 
 def pwfn(
@@ -112,3 +113,29 @@ def kmeans(
     """
     weights = sigma.clamp(min=clustering.SIGMA_FLOOR).square().reciprocal() if weighted else None
     return rounding.kmeans(mu, clusters=clusters, weights=weights, seed=seed)
+
+
+def straight_through(mu: Tensor, sigma: Tensor, fraction: float, *, round: int, rounds: int) -> Assignment:
+    """Every weight to the value that it has already: the one round at the end of straight-through learning.
+
+    Returns:
+        One group per value, in ascending order; nothing moves.
+
+    Raises:
+        ValueError: if weights are to stay free, or have more values than half their number, as they do without
+            :class:`pwfn.straight_through.StraightThrough`.
+    """
+    if fraction < 1:
+        raise ValueError(f"straight-through learning has one round, at fraction 1, got {fraction}")
+    centroids, group, counts = mu.unique(return_inverse=True, return_counts=True)
+    if 2 * len(centroids) > len(mu):
+        raise ValueError("the weights share no values: straight-through learning needs its callback")
+    return Assignment(
+        values=mu.clone(),
+        fixed=torch.ones_like(mu, dtype=torch.bool),
+        group=group.int(),
+        centroids=centroids,
+        counts=counts,
+        orders=apot.order_of(centroids),
+        reaches=torch.zeros_like(centroids),
+    )

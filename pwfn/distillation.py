@@ -1,0 +1,65 @@
+"""Distillation: the network in training is also asked to answer as it did before any weight was shared.
+
+Hinton et al. (2015), https://arxiv.org/abs/1503.02531. The teacher is the network's own start, so it costs no
+other training, and it says on every image what is lost by sharing.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Distillation", "divergence"]
+
+
+def divergence(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """The mean over images of ``T**2 KL(softmax(teacher / T), softmax(logits / T))``.
+
+    The factor ``T**2`` keeps the size of the gradient as T grows.
+
+    Args:
+        logits: of the network in training, ``[B, classes]``.
+        teacher: of the teacher, the same shape.
+        temperature: T, positive.
+
+    Returns:
+        A scalar in nats, at least 0 up to rounding.
+    """
+    student, wanted = ((x.float() / temperature).log_softmax(1) for x in (logits, teacher))
+    return temperature**2 * nn.functional.kl_div(student, wanted, reduction="batchmean", log_target=True)
+
+
+class Distillation:
+    """Mixes a training loss with the divergence from a frozen copy of a network.
+
+    It is no module on purpose: the copy is in no checkpoint and no optimizer, and whoever trains the network
+    cannot put it into training mode. A resumed run builds it again from the same starting weights.
+
+    Args:
+        network: the network as it is before sharing; a copy is kept, in evaluation mode.
+        weight: share of the divergence in the mixed loss, in [0, 1].
+        temperature: T, positive.
+
+    Raises:
+        ValueError: naming the setting to change.
+    """
+
+    def __init__(self, network: nn.Module, *, weight: float = 0.5, temperature: float = 4.0) -> None:
+        if not 0 <= weight <= 1:
+            raise ValueError(f"distillation.weight must lie in [0, 1], got {weight}")
+        if not temperature > 0:
+            raise ValueError(f"distillation.temperature must be positive, got {temperature}")
+        # without gradients, too: autocast would keep casts of weights that ask for them from step to step
+        self.teacher = copy.deepcopy(network).eval().requires_grad_(False)
+        self.weight = weight
+        self.temperature = temperature
+
+    def __call__(self, loss: Tensor, logits: Tensor, images: Tensor) -> Tensor:
+        """Mix ``loss`` of the network's ``logits`` on ``images`` with their divergence from the teacher's."""
+        if self.weight == 0:
+            return loss
+        with torch.no_grad():
+            teacher = self.teacher.to(images.device)(images)
+        return (1 - self.weight) * loss + self.weight * divergence(logits, teacher, self.temperature)

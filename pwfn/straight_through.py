@@ -1,0 +1,210 @@
+"""Straight-through learning (METHOD section 10, step 5): the network computes with shared values while it learns.
+
+Each weight is the shared value c(w) in the forward pass, and its gradient goes to the hidden w behind it. Every
+few steps all weights are assigned anew, at the least ``0.5 D (c - w)**2 + lambda bits(c)``, with the counts of
+the assignment before; lambda follows the entropy, so that its target can fall from many bits to few.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from pwfn.gaussian import gaussian_weights
+from pwfn.rate_distortion.assignment import Code, alternate, candidates, code_of, search
+from pwfn.rate_distortion.envelope import Envelope
+
+__all__ = ["Sharing", "StraightThrough", "falling", "follow", "hidden_weights", "reassign", "settle", "share"]
+
+
+class Sharing(NamedTuple):
+    """The codebook in use and lambda, the nats of loss that a bit may cost in the next assignment."""
+
+    code: Code
+    scale: float
+
+
+def falling(progress: float, start: float, end: float, over: float) -> float:
+    """The value on a line from ``start`` to ``end`` that is reached at ``progress = over``, and ``end`` after it.
+
+    >>> falling(0.25, 5.0, 3.0, 0.5)
+    4.0
+    """
+    return end if progress >= over else start + (end - start) * progress / over
+
+
+def follow(scale: float, entropy: float, target: float) -> float:
+    """The lambda after an assignment whose entropy missed the target.
+
+    At high rates the entropy falls by one bit as lambda grows fourfold, ``log 4 = 1.4`` nats; the step taken is
+    a little shorter, and at most half a nat, because the counts lag behind.
+    """
+    return scale * math.exp(max(-0.5, min(0.5, entropy - target)))
+
+
+def share(w: Tensor, sensitivity: Tensor, sharing: Sharing) -> Tensor:
+    """Index of the value, among those of the codebook, that costs each weight least; int32 ``[N]``."""
+    code, scale = sharing
+    return Envelope(code.values, code.lengths).assign(w, (2 * scale) / sensitivity)
+
+
+def reassign(
+    w: Tensor, sensitivity: Tensor, sharing: Sharing, target: float, max_unique: int
+) -> tuple[Tensor, Sharing]:
+    """Assign all weights once, with the lengths that their last assignment gave the values.
+
+    Args:
+        w: hidden weights, floating point ``[N]``.
+        sensitivity: ``D``, ``[N]``, positive, up to a factor, which lambda takes up.
+        sharing: what the last assignment left.
+        target: bits a weight to come nearer to.
+        max_unique: most values; the least used ones beyond it are dropped first.
+
+    Returns:
+        The values float32 ``[N]``, and what the next assignment starts from: a value that nobody took is gone.
+    """
+    code = code_of(sharing.code.values, sharing.code.counts, max_unique=max_unique)
+    index = share(w, sensitivity, Sharing(code, sharing.scale))
+    taken = code_of(code.values, index.bincount(minlength=len(code.values)))
+    values = code.values.float().index_select(0, index)
+    return values, Sharing(taken, follow(sharing.scale, taken.entropy, target))
+
+
+def settle(w: Tensor, sensitivity: Tensor, sharing: Sharing, target: float, max_unique: int) -> tuple[Tensor, Sharing]:
+    """Assign all weights at an entropy in ``[target - 0.02, target]``: lambda is searched, counts come to rest.
+
+    The arguments and what is returned are those of :func:`reassign`.
+    """
+    codes: dict[float, tuple[Tensor, Code]] = {}
+
+    def entropy(scale: float) -> float:
+        code = alternate(w, sensitivity, scale, sharing.code, max_unique=max_unique)
+        index = share(w, sensitivity, Sharing(code, scale))
+        taken = code_of(code.values, index.bincount(minlength=len(code.values)))
+        codes[scale] = code.values.float().index_select(0, index), taken
+        return taken.entropy
+
+    scale = search(entropy, target, sharing.scale)
+    if scale not in codes:  # the end of an interval that the search closed without a look at it
+        entropy(scale)
+    values, code = codes[scale]
+    return values, Sharing(code, scale)
+
+
+def hidden_weights(model: nn.Module) -> tuple[Tensor, Tensor]:
+    """Gather the hidden weights of a converted network and their sensitivity up to a factor, in module order.
+
+    Returns:
+        w, float32 ``[N]``; D, float32 ``[N]`` with mean 1: ``1 / sigma**2``, and the same for every weight of a
+        tensor without sigma.
+    """
+    w, sensitivity = [], []
+    for _, mu, weight in gaussian_weights(model):
+        w.append(mu.detach().flatten().float())
+        sigma = weight.deviation()
+        flat = torch.ones_like(w[-1]) if sigma is None else sigma.detach().flatten().float().square().reciprocal()
+        sensitivity.append(flat)
+    d = torch.cat(sensitivity)
+    return torch.cat(w), d / d.mean()
+
+
+class StraightThrough(L.Callback):
+    """Train a converted network at its shared values, in any Lightning training.
+
+    The network comes from :func:`pwfn.to_gaussian`; its weights train without noise, and a prior only says how
+    sensitive each is. At the end every free weight has its shared value in the forward pass; the last round of
+    :class:`pwfn.WeightFixing` with :func:`pwfn.method.straight_through` makes it the weight itself. All ranks of
+    data-parallel training have the same weights and compute the same assignments.
+
+    Args:
+        bits: entropy of all weights in the end, in bits a weight; the last assignment is at most 0.02 below.
+        start: target in bits at the first step.
+        ramp: share of the training after which the target has fallen to ``bits``; the number of values falls to
+            ``max_unique`` alongside.
+        freeze: share of the training, at its end, in which no weight changes its value: weights that go back and
+            forth between two values leave the norm layers with statistics of neither.
+        every: optimizer steps between two assignments.
+        max_unique: most values in the end.
+        max_order: most powers of two that a value is a sum of.
+        min_exponent: smallest power; None is 12 below the power that no weight exceeds.
+
+    Raises:
+        ValueError: naming the setting to change.
+    """
+
+    def __init__(
+        self,
+        bits: float = 3.0,
+        *,
+        start: float = 5.0,
+        ramp: float = 0.5,
+        freeze: float = 0.15,
+        every: int = 8,
+        max_unique: int = 64,
+        max_order: int = 2,
+        min_exponent: int | None = None,
+    ) -> None:
+        if not 0 < bits <= start:
+            raise ValueError(f"straight_through.bits must be positive and at most start, got {bits} and {start}")
+        if ramp < 0 or freeze < 0 or ramp + freeze > 1:
+            raise ValueError(f"straight_through.ramp and freeze must not exceed 1 together, got {ramp} and {freeze}")
+        if every < 1 or max_unique < 1:
+            raise ValueError(f"straight_through.every and max_unique start at 1, got {every} and {max_unique}")
+        self.bits, self.start, self.ramp, self.freeze, self.every = bits, start, ramp, freeze, every
+        self.max_unique, self.max_order, self.min_exponent = max_unique, max_order, min_exponent
+        self.sharing: Sharing | None = None
+        self.values = 0  # the number of candidates
+        self.step = -1  # that of the last assignment
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        for _, _, weight in gaussian_weights(pl_module):
+            weight.straight_through, weight.noisy = True, False
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        steps, step = int(trainer.estimated_stepping_batches), trainer.global_step
+        last = max(0, math.ceil((1 - self.freeze) * steps) - 1)
+        # a step may take several batches
+        if step == self.step or step > last or (step % self.every and step != last):
+            return
+        self.step = step
+        self._assign(pl_module, step / steps, last=step == last)
+        assert self.sharing is not None
+        code = self.sharing.code
+        shown = {"straight_through/bits": code.entropy, "straight_through/unique": float(len(code.values))}
+        pl_module.log_dict({name: torch.tensor(value) for name, value in shown.items()})
+
+    def state_dict(self) -> dict[str, Any]:
+        sharing = None if self.sharing is None else (*self.sharing.code[:2], self.sharing.scale)
+        return {"sharing": sharing, "values": self.values, "step": self.step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.values, self.step = state_dict["values"], state_dict["step"]
+        if state_dict["sharing"] is not None:
+            values, counts, scale = state_dict["sharing"]
+            self.sharing = Sharing(code_of(values, counts), scale)
+
+    @torch.no_grad()
+    def _assign(self, model: nn.Module, progress: float, *, last: bool) -> None:
+        w, sensitivity = hidden_weights(model)
+        if self.sharing is None:
+            grid = candidates(w, max_order=self.max_order, min_exponent=self.min_exponent)
+            self.values = len(grid)
+            code = Code(grid, torch.ones_like(grid, dtype=torch.int64), torch.zeros_like(grid))
+            self.sharing = Sharing(code, float(w.double().var(correction=0)) * 4.0**-self.start + 1e-30)
+            step = settle
+        else:
+            step = settle if last else reassign
+        target = falling(progress, self.start, self.bits, self.ramp)
+        most = round(falling(progress, max(self.values, self.max_unique), self.max_unique, self.ramp))
+        values, self.sharing = step(w, sensitivity, self.sharing, self.bits if last else target, most)
+        start = 0
+        for _, mu, weight in gaussian_weights(model):
+            end = start + mu.numel()
+            weight.centroid.copy_(torch.lerp(weight.centroid, values[start:end].view_as(mu).to(mu.dtype), weight.free))
+            start = end

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from pwfn import compression, method, prior
+from pwfn.apot import order_of
+from pwfn.classifier import Classifier
+from pwfn.fixing import WeightFixing
+from pwfn.gaussian import gaussian_weights, to_deterministic, to_gaussian
+from pwfn.rate_distortion.assignment import code_of
+from pwfn.record import flat_weights
+from pwfn.rounds import Rounds
+from pwfn.straight_through import Sharing, StraightThrough, falling, follow, hidden_weights, reassign, settle
+
+
+def test_falling_line() -> None:
+    assert [falling(p, 5.0, 3.0, 0.5) for p in (0.0, 0.25, 0.5, 1.0)] == [5.0, 4.0, 3.0, 3.0]
+    assert falling(0.0, 5.0, 3.0, 0.0) == 3.0
+
+
+def test_lambda_follows_the_entropy() -> None:
+    assert follow(2.0, 3.0, 3.0) == 2.0
+    assert follow(2.0, 3.1, 3.0) == pytest.approx(2 * math.exp(0.1))
+    assert follow(2.0, 2.9, 3.0) == pytest.approx(2 * math.exp(-0.1))
+    assert follow(2.0, 9.0, 3.0) == pytest.approx(2 * math.exp(0.5))
+
+
+def test_one_assignment_by_hand() -> None:
+    # counts 1, 1, 2 of 4: lengths 2, 2, 1 bit. The weight 0.55 of D = 1 pays for 0.5: 0.00125 + 2 lambda, for 1:
+    # 0.10125 + lambda. The longer code is worth its bit while lambda < 0.1; at twice that D while lambda < 0.2.
+    code = code_of(torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64), torch.tensor([1, 1, 2]))
+    w = torch.tensor([0.55, 0.55, 1.0, 1.0])
+    d = torch.tensor([1.0, 2.0, 1.0, 1.0])
+    values, after = reassign(w, d, Sharing(code, 0.15), target=1.0, max_unique=3)
+    assert values.tolist() == [1.0, 0.5, 1.0, 1.0]
+    assert after.code.values.tolist() == [0.5, 1.0] and after.code.counts.tolist() == [1, 3]
+    entropy = -(0.25 * math.log2(0.25) + 0.75 * math.log2(0.75))
+    assert after.scale == pytest.approx(0.15 * math.exp(entropy - 1.0))
+    values, _ = reassign(w, d, Sharing(code, 1e-6), target=1.0, max_unique=1)  # the most used value remains
+    assert values.tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("bits", [1.5, 2.5])
+def test_settled_assignment_meets_its_target(bits: float) -> None:
+    w = torch.randn(20_000, generator=torch.Generator().manual_seed(0)) / 4
+    code = code_of(torch.arange(-16, 17, dtype=torch.float64) / 16, torch.ones(33, dtype=torch.int64))
+    values, sharing = settle(w, torch.ones_like(w), Sharing(code, 1e-4), bits, max_unique=12)
+    assert bits - 0.02 <= compression.entropy(values) <= bits
+    assert compression.entropy(values) == pytest.approx(sharing.code.entropy)
+    assert compression.unique(values) <= 12
+
+
+def test_forward_has_the_value_and_mu_the_gradient() -> None:
+    model = to_gaussian(nn.Linear(3, 1, bias=False), prior=None)
+    _, mu, weight = next(gaussian_weights(model))
+    weight.straight_through = True
+    weight.centroid.copy_(torch.tensor([[0.1, 0.25, 3e-8]]))
+    weight.free.copy_(torch.tensor([[1.0, 0.0, 1.0]]))
+    assert torch.equal(model.train().weight, weight.centroid) and torch.equal(model.eval().weight, weight.centroid)
+    model(torch.tensor([[1.0, 2.0, 3.0]])).sum().backward()
+    assert mu.grad is not None and mu.grad.tolist() == [[1.0, 0.0, 3.0]]
+    values = weight.centroid.clone()
+    assert torch.equal(to_deterministic(model).weight, values)
+
+
+def test_sensitivity_is_that_of_sigma() -> None:
+    model = to_gaussian(nn.Linear(2, 1, bias=False), prior=lambda mu: torch.tensor([[0.1, 0.2]]))
+    torch.testing.assert_close(hidden_weights(model)[1], torch.tensor([1.6, 0.4]))  # 100 and 25, of mean 1
+    model = to_gaussian(nn.Linear(2, 1), prior=None)
+    assert hidden_weights(model)[1].tolist() == [1.0] * 3
+
+
+class Interruption(L.Callback):
+    """Stops the training before step ``step``, as if the process had died after the last checkpoint."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            raise InterruptedError
+
+
+class Changes(L.Callback):
+    """The number of weights whose value changed, for every step."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+        self.before: torch.Tensor | None = None
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        now = flat_weights(pl_module).mu
+        self.seen.append(-1 if self.before is None else int((now != self.before).sum()))
+        self.before = now
+
+
+def fit(folder: Path, *callbacks: L.Callback, resume: str | None = None, sigma: float | None = None) -> Classifier:
+    """Four epochs of 16 steps on points in the plane."""
+    L.seed_everything(0, verbose=False)
+    model = nn.Sequential(nn.Linear(6, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 3))
+    to_gaussian(model, prior=None if sigma is None else partial(prior.constant, sigma=sigma))
+    x = torch.randn(128, 6, generator=torch.Generator().manual_seed(1))
+    loader = DataLoader(TensorDataset(x, x[:, :3].argmax(1)), 8)
+    optimizer = partial(torch.optim.SGD, lr=0.05, momentum=0.9)
+    classifier = Classifier(model, optimizer, 3)
+    trainer = L.Trainer(
+        max_epochs=4,
+        callbacks=[
+            StraightThrough(2.0, start=4.0, every=4, max_unique=10, min_exponent=-6),
+            WeightFixing(Rounds([1.0], first_epochs=4, first_fraction=1.0), assign=method.straight_through),
+            ModelCheckpoint(folder, filename="last", enable_version_counter=False),
+            *callbacks,
+        ],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+    )
+    trainer.fit(classifier, loader, ckpt_path=resume)
+    return classifier
+
+
+@pytest.mark.parametrize("sigma", [None, 0.01])
+def test_a_training_ends_at_its_bits(tmp_path: Path, sigma: float | None) -> None:
+    changes = Changes()
+    classifier = fit(tmp_path, changes, sigma=sigma)
+    flat = flat_weights(classifier)
+    assert flat.fixed.all()
+    assert 1.75 <= compression.entropy(flat.mu) <= 2.0  # 323 weights: the entropy moves in jumps
+    assert compression.unique(flat.mu) <= 10
+    assert int(order_of(flat.mu).max()) <= 2
+    assert all(n == 0 for step, n in enumerate(changes.seen[1:], 1) if step % 4 and step != 54)
+    assert any(changes.seen[4:55:4])
+    assert not any(changes.seen[55:])  # the last 15% of 64 steps
+    values = flat.mu.clone()
+    weights = [w.flatten() for w in to_deterministic(classifier.model).parameters() if w.ndim == 2]
+    assert set(torch.cat(weights).tolist()) <= set(values.tolist())
+
+
+def test_resume_is_exact(tmp_path: Path) -> None:
+    whole = fit(tmp_path / "whole").state_dict()
+    with pytest.raises(InterruptedError):
+        fit(tmp_path / "cut", Interruption(37))
+    resumed = fit(tmp_path / "cut", resume=str(tmp_path / "cut" / "last.ckpt")).state_dict()
+    assert whole.keys() == resumed.keys()
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+def test_fixing_refuses_weights_that_share_nothing() -> None:
+    mu = torch.randn(100)
+    with pytest.raises(ValueError, match="needs its callback"):
+        method.straight_through(mu, mu, 1.0, round=0, rounds=1)
+    with pytest.raises(ValueError, match="one round"):
+        method.straight_through(mu, mu, 0.5, round=0, rounds=2)
+    assigned = method.straight_through(torch.tensor([0.5, 0.0, 0.5, 0.5]), mu, 1.0, round=0, rounds=1)
+    assert assigned.group.tolist() == [1, 0, 1, 1] and assigned.orders.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"bits": 6.0}, "start"), ({"ramp": 0.9, "freeze": 0.2}, "together"), ({"every": 0}, "start at 1")],
+)
+def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        StraightThrough(**settings)
