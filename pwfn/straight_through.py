@@ -8,91 +8,19 @@ the assignment before; lambda follows the entropy, so that its target can fall f
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
 from pwfn.gaussian import gaussian_weights
-from pwfn.rate_distortion.assignment import Code, alternate, candidates, code_of, search
-from pwfn.rate_distortion.envelope import Envelope
+from pwfn.rate_distortion.assignment import Code, candidates, code_of
+from pwfn.reassignment import Sharing, falling, reassign, settle
 
-__all__ = ["Sharing", "StraightThrough", "falling", "follow", "hidden_weights", "reassign", "settle", "share"]
-
-
-class Sharing(NamedTuple):
-    """The codebook in use and lambda, the nats of loss that a bit may cost in the next assignment."""
-
-    code: Code
-    scale: float
-
-
-def falling(progress: float, start: float, end: float, over: float) -> float:
-    """The value on a line from ``start`` to ``end`` that is reached at ``progress = over``, and ``end`` after it.
-
-    >>> falling(0.25, 5.0, 3.0, 0.5)
-    4.0
-    """
-    return end if progress >= over else start + (end - start) * progress / over
-
-
-def follow(scale: float, entropy: float, target: float) -> float:
-    """The lambda after an assignment whose entropy missed the target.
-
-    At high rates the entropy falls by one bit as lambda grows fourfold, ``log 4 = 1.4`` nats; the step taken is
-    a little shorter, and at most half a nat, because the counts lag behind.
-    """
-    return scale * math.exp(max(-0.5, min(0.5, entropy - target)))
-
-
-def share(w: Tensor, sensitivity: Tensor, sharing: Sharing) -> Tensor:
-    """Index of the value, among those of the codebook, that costs each weight least; int32 ``[N]``."""
-    code, scale = sharing
-    return Envelope(code.values, code.lengths).assign(w, (2 * scale) / sensitivity)
-
-
-def reassign(
-    w: Tensor, sensitivity: Tensor, sharing: Sharing, target: float, max_unique: int
-) -> tuple[Tensor, Sharing]:
-    """Assign all weights once, with the lengths that their last assignment gave the values.
-
-    Args:
-        w: hidden weights, floating point ``[N]``.
-        sensitivity: ``D``, ``[N]``, positive, up to a factor, which lambda takes up.
-        sharing: what the last assignment left.
-        target: bits a weight to come nearer to.
-        max_unique: most values; the least used ones beyond it are dropped first.
-
-    Returns:
-        The values float32 ``[N]``, and what the next assignment starts from: a value that nobody took is gone.
-    """
-    code = code_of(sharing.code.values, sharing.code.counts, max_unique=max_unique)
-    index = share(w, sensitivity, Sharing(code, sharing.scale))
-    taken = code_of(code.values, index.bincount(minlength=len(code.values)))
-    values = code.values.float().index_select(0, index)
-    return values, Sharing(taken, follow(sharing.scale, taken.entropy, target))
-
-
-def settle(w: Tensor, sensitivity: Tensor, sharing: Sharing, target: float, max_unique: int) -> tuple[Tensor, Sharing]:
-    """Assign all weights at an entropy in ``[target - 0.02, target]``: lambda is searched, counts come to rest.
-
-    The arguments and what is returned are those of :func:`reassign`.
-    """
-    codes: dict[float, tuple[Tensor, Code]] = {}
-
-    def entropy(scale: float) -> float:
-        code = alternate(w, sensitivity, scale, sharing.code, max_unique=max_unique)
-        index = share(w, sensitivity, Sharing(code, scale))
-        taken = code_of(code.values, index.bincount(minlength=len(code.values)))
-        codes[scale] = code.values.float().index_select(0, index), taken
-        return taken.entropy
-
-    scale = search(entropy, target, sharing.scale)
-    if scale not in codes:  # the end of an interval that the search closed without a look at it
-        entropy(scale)
-    values, code = codes[scale]
-    return values, Sharing(code, scale)
+__all__ = ["StraightThrough", "hidden_weights"]
 
 
 def hidden_weights(model: nn.Module) -> tuple[Tensor, Tensor]:
@@ -192,14 +120,15 @@ class StraightThrough(L.Callback):
     @torch.no_grad()
     def _assign(self, model: nn.Module, progress: float, *, last: bool) -> None:
         w, sensitivity = hidden_weights(model)
+        step: Callable[..., tuple[Tensor, Sharing]]
         if self.sharing is None:
             grid = candidates(w, max_order=self.max_order, min_exponent=self.min_exponent)
             self.values = len(grid)
             code = Code(grid, torch.ones_like(grid, dtype=torch.int64), torch.zeros_like(grid))
             self.sharing = Sharing(code, float(w.double().var(correction=0)) * 4.0**-self.start + 1e-30)
-            step = settle
+            step = partial(settle, rest=True)
         else:
-            step = settle if last else reassign
+            step = partial(settle, rest=False) if last else reassign
         target = falling(progress, self.start, self.bits, self.ramp)
         most = round(falling(progress, max(self.values, self.max_unique), self.max_unique, self.ramp))
         values, self.sharing = step(w, sensitivity, self.sharing, self.bits if last else target, most)

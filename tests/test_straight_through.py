@@ -18,9 +18,10 @@ from pwfn.classifier import Classifier
 from pwfn.fixing import WeightFixing
 from pwfn.gaussian import gaussian_weights, to_deterministic, to_gaussian
 from pwfn.rate_distortion.assignment import code_of
+from pwfn.reassignment import Sharing, falling, follow, reassign, settle
 from pwfn.record import flat_weights
 from pwfn.rounds import Rounds
-from pwfn.straight_through import Sharing, StraightThrough, falling, follow, hidden_weights, reassign, settle
+from pwfn.straight_through import StraightThrough, hidden_weights
 
 
 def test_falling_line() -> None:
@@ -50,11 +51,13 @@ def test_one_assignment_by_hand() -> None:
     assert values.tolist() == [1.0] * 4
 
 
-@pytest.mark.parametrize("bits", [1.5, 2.5])
-def test_settled_assignment_meets_its_target(bits: float) -> None:
+@pytest.mark.parametrize(("bits", "rest"), [(1.5, True), (2.5, True), (2.2, False)])
+def test_settled_assignment_meets_its_target(bits: float, rest: bool) -> None:
     w = torch.randn(20_000, generator=torch.Generator().manual_seed(0)) / 4
     code = code_of(torch.arange(-16, 17, dtype=torch.float64) / 16, torch.ones(33, dtype=torch.int64))
-    values, sharing = settle(w, torch.ones_like(w), Sharing(code, 1e-4), bits, max_unique=12)
+    if not rest:  # lengths to go on from
+        _, (code, _) = settle(w, torch.ones_like(w), Sharing(code, 1e-4), bits + 0.1, max_unique=12, rest=True)
+    values, sharing = settle(w, torch.ones_like(w), Sharing(code, 1e-4), bits, max_unique=12, rest=rest)
     assert bits - 0.02 <= compression.entropy(values) <= bits
     assert compression.entropy(values) == pytest.approx(sharing.code.entropy)
     assert compression.unique(values) <= 12
