@@ -1,0 +1,208 @@
+"""Second moments of what the rows of a layer's weight are multiplied with (METHOD section 10, H_l and g_r).
+
+A row of a linear layer sees its input, one of a convolution the patches of its group's channels. For small
+errors E of the weight, the mean loss rises by ``0.5 sum_r g_r E_r H E_r^T``: H is the second moment of the
+inputs, and g_r the mean square gradient of the loss at output r, labels drawn from the network (K-FAC without
+the correlation of outputs, Martens and Grosse 2015). Where gradients and inputs depend on each other, the
+moment weighted by the squared gradients of its position is the truer one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad, unfold
+
+from pwfn.rate_distortion.fisher import draw
+
+__all__ = ["Moment", "has_rows", "matrix", "patches", "second_moments"]
+
+
+@dataclass
+class Moment:
+    """Second moment of the inputs of one weight, of ``G`` groups with ``R`` rows of ``K`` columns each.
+
+    Attributes:
+        inputs: float32 ``[G, K, K]``. ``E[sum_p q_p x_p x_p^T]`` over images, p counting the positions (pixels,
+            tokens) of an image, ``q_p`` the mean over the group's rows of their squared gradient at p.
+        rows: float32 ``[G, R]``. Mean square gradient of each row divided by its group's mean; 1 on average.
+    """
+
+    inputs: Tensor
+    rows: Tensor
+
+
+def has_rows(module: nn.Module, key: str) -> bool:
+    """Whether the rows of this parameter are multiplied with inputs that can be observed."""
+    if isinstance(module, nn.MultiheadAttention):
+        return key == "in_proj_weight"
+    return key == "weight" and isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)
+
+
+def matrix(module: nn.Module, weight: Tensor) -> Tensor:
+    """View of a weight as ``[G, R, K]``: groups, rows of a group, columns of a row."""
+    groups = getattr(module, "groups", 1)
+    return weight.reshape(groups, weight.shape[0] // groups, -1)
+
+
+def patches(module: nn.Module, x: Tensor, thin: int = 1, offset: tuple[int, int] = (0, 0)) -> Tensor:
+    """The inputs that the rows of a layer see.
+
+    Args:
+        module: a linear layer, convolution or attention.
+        x: its input, ``[B, ..., K]``, or ``[B, channels, ...]`` of a convolution.
+        thin: take every so-manieth position, in each direction of an image.
+        offset: the first position taken, below ``thin`` (the second number along tokens or the last axis).
+
+    Returns:
+        ``[B, G, K, P]`` with P positions.
+    """
+    if not isinstance(module, nn.Conv1d | nn.Conv2d):
+        x = x if x.dim() > 2 else x[:, None]
+        return x.flatten(1, -2)[:, offset[1] :: thin].transpose(1, 2)[:, None]
+    kernel, stride, dilation = (tuple(n) for n in (module.kernel_size, module.stride, module.dilation))
+    border = _border(module, x.shape[2:])
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    x = pad(x, border, mode=mode) if any(border) else x
+    if x.dim() == 3:
+        x, kernel, stride, dilation = x[:, :, None], (1, *kernel), (1, *stride), (1, *dilation)
+        offset = (0, offset[1])
+    x = x[:, :, offset[0] * stride[0] :, offset[1] * stride[1] :]
+    if kernel == (1, 1):
+        columns = x[:, :, :: stride[0] * thin, :: stride[1] * thin].flatten(2)
+    else:
+        columns = unfold(x, kernel, dilation, stride=(stride[0] * thin, stride[1] * thin))
+    return columns.unflatten(1, (module.groups, -1))
+
+
+def _border(module: nn.Conv1d | nn.Conv2d, size: Sequence[int]) -> list[int]:
+    """Padding in the order of torch.nn.functional.pad; timm's same-padding layers do it in their forward."""
+    spans = [d * (k - 1) for k, d in zip(module.kernel_size, module.dilation, strict=True)]
+    if "Same" in type(module).__name__:
+        both = [
+            max((math.ceil(n / s) - 1) * s + span + 1 - n, 0)
+            for n, s, span in zip(size, module.stride, spans, strict=True)
+        ]
+    elif module.padding == "same":
+        both = spans
+    else:
+        ends = [0] * len(size) if module.padding == "valid" else module.padding
+        return [n for end in reversed(list(ends)) for n in (int(end), int(end))]
+    return [n for total in reversed(both) for n in (total // 2, total - total // 2)]
+
+
+def second_moments(
+    model: nn.Module,
+    layers: Sequence[tuple[nn.Module, str]],
+    images: Iterable[Tensor],
+    *,
+    generator: torch.Generator,
+    positions: int = 256,
+    temperature: float = 1.0,
+    parameters: Sequence[nn.Parameter] = (),
+) -> tuple[list[Moment | None], list[Tensor]]:
+    """Observe layers over batches of images; the network is left as it was.
+
+    Args:
+        model: a classifier in evaluation mode; it maps a batch to logits.
+        layers: modules and the names of their weights, see :func:`has_rows`.
+        images: batches.
+        generator: draws gradients and positions, on the CPU.
+        temperature: of the network's probabilities, see :func:`pwfn.rate_distortion.fisher.draw`.
+        positions: about how many positions of an image are looked at, every few in each direction.
+        parameters: those whose diagonal Fisher information is wanted, too, from the same backward passes.
+
+    Returns:
+        A moment for each layer; None for one that was not called, or does something else with its weight
+        (weight standardisation, for instance) than multiply it with its input. And the undamped Fisher
+        information of each parameter, float32, as :func:`pwfn.rate_distortion.fisher.diagonal` estimates it.
+    """
+    information = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in parameters]
+    watches = [_Watch(module, key, positions, generator) for module, key in layers]
+    handles = [watch.module.register_forward_hook(watch.forward) for watch in watches]
+    seen = 0
+    try:
+        for batch in images:
+            with torch.enable_grad():
+                # the images require gradients so that no layer's output is without one
+                logits = model(batch.detach().clone().requires_grad_(batch.is_floating_point()))
+                wanted = [*parameters, *(watch.output for watch in watches if watch.output is not None)]
+                if wanted:
+                    found = torch.autograd.grad(
+                        logits, wanted, draw(logits, generator, temperature), allow_unused=True
+                    )
+                    for total, gradient in zip(information, found, strict=False):
+                        if gradient is not None:  # of the sum over B images, and of their mean B times its square
+                            total.addcmul_(gradient, gradient)
+            seen += len(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [watch.moment(max(1, seen)) for watch in watches], [total.div_(max(1, seen)) for total in information]
+
+
+class _Watch:
+    """Forward hook that gathers one layer's moment when the gradient of its output comes by."""
+
+    def __init__(self, module: nn.Module, key: str, positions: int, generator: torch.Generator) -> None:
+        self.module, self.key, self.positions, self.generator = module, key, positions, generator
+        self.rows_match: bool | None = None
+        self.output: Tensor | None = None
+        self.inputs: Tensor | float = 0.0
+        self.squares: Tensor | float = 0.0
+
+    def forward(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(module, nn.MultiheadAttention) or self.rows_match is False:
+            return
+        x = args[0].detach()
+        convolution = isinstance(module, nn.Conv1d | nn.Conv2d)
+        shape = output.shape[2:] if convolution else output.shape[1:-1]
+        thin = max(1, round((math.prod(shape) / self.positions) ** (1 / max(1, len(shape) if convolution else 1))))
+        least = min([*shape, thin]) if len(shape) else 1
+        draw = torch.randint(least, (2,), generator=self.generator).tolist()
+        offset = (draw[0], draw[1])
+        columns = patches(module, x, thin, offset)
+
+        def at_positions(y: Tensor) -> Tensor:
+            if not convolution:
+                y = y if y.dim() > 2 else y[:, None]
+                return y.flatten(1, -2)[:, offset[1] :: thin].transpose(1, 2)[:, None]
+            y = y[:, :, None] if y.dim() == 3 else y
+            thinned = y[:, :, (0 if len(shape) == 1 else offset[0]) :: thin, offset[1] :: thin]
+            return thinned.flatten(2).unflatten(1, (columns.shape[1], -1))
+
+        if self.rows_match is None:
+            self.rows_match = _multiplies(module, getattr(module, self.key), columns, at_positions(output.detach()))
+            if not self.rows_match:
+                return
+        share = math.prod(shape) / columns.shape[-1]
+
+        def backward(gradient: Tensor) -> None:
+            squares = at_positions(gradient).square()
+            heavy = columns * squares.mean(2, keepdim=True)
+            self.inputs = self.inputs + share * torch.einsum("bgkp,bglp->gkl", heavy, columns)
+            self.squares = self.squares + share * squares.sum((0, 3))
+
+        if output.requires_grad:
+            self.output = output
+            output.register_hook(backward)
+
+    def moment(self, images: int) -> Moment | None:
+        self.output = None
+        if not (isinstance(self.inputs, Tensor) and isinstance(self.squares, Tensor)):
+            return None
+        rows = self.squares / self.squares.mean(1, keepdim=True).clamp(min=1e-30)
+        return Moment(self.inputs / images, rows)
+
+
+def _multiplies(module: nn.Module, weight: Tensor, columns: Tensor, output: Tensor) -> bool:
+    bias = getattr(module, "bias", None)
+    found = matrix(module, weight.detach())[None] @ columns
+    if bias is not None:
+        found = found + bias.detach().reshape(1, found.shape[1], -1, 1)
+    return bool((found - output).abs().max() <= 1e-3 * output.abs().max() + 1e-6)
+

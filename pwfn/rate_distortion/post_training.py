@@ -1,0 +1,238 @@
+"""Fix a trained network at a few bits a weight, without training (METHOD section 10).
+
+>>> # fix(model, images, bits=3)  # images: some 500 to 2,000, as the network wants them; labels are not needed
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from pwfn.rate_distortion import norm_statistics
+from pwfn.rate_distortion.assignment import TOLERANCE, Code, candidates, code_of
+from pwfn.rate_distortion.assignment import fit as fit_code
+from pwfn.rate_distortion.envelope import Envelope
+from pwfn.rate_distortion.feedback import feedback, refine
+from pwfn.rate_distortion.layers import Layer, observe
+from pwfn.scope import Place, Scope, conv_linear
+
+__all__ = ["Result", "fix"]
+
+SAMPLE = 2**16  # weights on which lambda and the codebook are found before the first pass
+PASSES = 16
+
+
+@dataclass(frozen=True)
+class Result:
+    """What fixing did.
+
+    Attributes:
+        bits: entropy of the codebook's values over the weights in scope, bits a weight.
+        unique: number of values in the codebook.
+        unique_weights: number of distinct weights; more than ``unique`` where layers have scales.
+        scale: lambda, nats of mean loss that a bit may cost.
+        distortion: predicted rise of the mean loss, nats, at the temperature of the observation.
+        zeros: number of weights that are 0.
+        weights: number of weights in scope.
+        share: part of ``distortion`` that each parameter brings, by name; sums to 1.
+        exponents: each parameter's power-of-two scale, by name; all 0 without scales.
+        norm_layers: how many norm layers had their statistics corrected.
+    """
+
+    bits: float
+    unique: int
+    unique_weights: int
+    scale: float
+    distortion: float
+    zeros: int
+    weights: int
+    norm_layers: int
+    share: dict[str, float] = field(repr=False)
+    exponents: dict[str, int] = field(repr=False)
+
+
+@torch.no_grad()
+def fix(
+    model: nn.Module,
+    images: Tensor | Iterable[Tensor | tuple[Tensor, Tensor] | list[Tensor]],
+    bits: float = 3.0,
+    *,
+    max_unique: int = 64,
+    max_order: int = 2,
+    min_exponent: int | None = None,
+    scope: Scope = conv_linear,
+    shift: bool = False,
+    sweeps: int = 1,
+    temperature: float = 3.0,
+    damping: float = 0.01,
+    positions: int = 128,
+    norms: bool = True,
+    memory: float = 2e9,
+    seed: int = 0,
+) -> Result:
+    """Fix every weight in scope, in place, at a shared value; labels are not needed.
+
+    Args:
+        model: a classifier that maps a batch of images to logits.
+        images: as the network wants them, some 500 to 2,000: one tensor, or batches, with or without labels.
+            They are gone through several times and kept in memory.
+        bits: target of the entropy, in bits a weight; met within 0.02 and never exceeded by more.
+        max_unique: most values in the codebook.
+        max_order: most powers of two that a value is a sum of.
+        min_exponent: smallest power; None is 12 below the power that no weight exceeds.
+        scope: which parameters; see :mod:`pwfn.scope`.
+        shift: give each parameter a power-of-two scale of its own, so that all are about equally sensitive.
+        sweeps: how often each weight is chosen anew after error feedback.
+        temperature: at which the network's probabilities are taken for the sensitivities; above 1 the images
+            of which it is sure count as well.
+        damping: share of the mean diagonal added to each second moment.
+        positions: about how many positions of an image are looked at in each layer.
+        norms: correct the running statistics of norm layers afterwards, on the same images.
+        memory: bytes for second moments; beyond it they are gathered in several passes and kept on disk.
+        seed: of the random gradients and positions.
+
+    Returns:
+        The figures of the fixed network.
+
+    Raises:
+        ValueError: if there are no images or no weights in scope, ``bits`` is not positive, ``max_unique`` is
+            below 1 or a weight is not finite.
+    """
+    if not bits > 0:
+        raise ValueError(f"bits must be positive, got {bits}")
+    if max_unique < 1:
+        raise ValueError(f"max_unique must be at least 1, got {max_unique}")
+    batches = _batches(images)
+    places = _once(scope(model))
+    if not places:
+        raise ValueError("model has no weights in scope")
+    if not all(bool(getattr(module, key).isfinite().all()) for _, module, key in places):
+        raise ValueError("model has weights that are not finite")
+    training = model.training
+    model.eval()
+    reference = copy.deepcopy(model) if norms else None
+    generator = torch.Generator().manual_seed(seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = tempfile.TemporaryDirectory(dir=name)
+        layers = observe(
+            model,
+            places,
+            batches,
+            generator=generator,
+            temperature=temperature,
+            damping=damping,
+            positions=positions,
+            memory=memory,
+            folder=folder,
+        )
+        if shift:
+            _equalise(layers)
+        start, scale = _first_code(layers, bits, max_unique, max_order, min_exponent)
+        code, index, scale = _settle(layers, start, scale, bits, sweeps)
+        result = _write(layers, code, index, scale)
+    count = norm_statistics.correct(model, reference, batches) if reference is not None else 0
+    model.train(training)
+    return Result(norm_layers=count, **result)
+
+
+def _batches(images: Tensor | Iterable[Tensor | tuple[Tensor, Tensor] | list[Tensor]]) -> list[Tensor]:
+    if isinstance(images, Tensor):
+        found = list(images.split(50))
+    else:
+        found = [batch if isinstance(batch, Tensor) else batch[0] for batch in images]
+    if not any(len(batch) for batch in found):
+        raise ValueError("images must hold at least one image")
+    return found
+
+
+def _once(places: Iterable[Place]) -> list[Place]:
+    seen: dict[int, Place] = {}
+    for place in places:
+        seen.setdefault(id(getattr(place[1], place[2])), place)  # a tied parameter comes once
+    return list(seen.values())
+
+
+def _equalise(layers: list[Layer]) -> None:
+    """Scale each layer so that an error of its scaled weights costs about what one costs on average."""
+    logs = [float(layer.sensitivity.double().log2().mean()) for layer in layers]
+    sizes = [layer.w.numel() for layer in layers]
+    mean = sum(log * size for log, size in zip(logs, sizes, strict=True)) / sum(sizes)
+    for layer, log in zip(layers, logs, strict=True):
+        layer.scale(round((mean - log) / 2))
+
+
+def _first_code(
+    layers: list[Layer], bits: float, max_unique: int, max_order: int, min_exponent: int | None
+) -> tuple[Code, float]:
+    """Codebook and lambda of an assignment without feedback, of a sample of the weights."""
+    w = torch.cat([layer.w.flatten() for layer in layers])
+    sensitivity = torch.cat([layer.sensitivity.flatten() for layer in layers])
+    values = candidates(w, max_order=max_order, min_exponent=min_exponent)
+    if len(w) > SAMPLE:  # feedback will change the code anyway
+        part = torch.linspace(0, len(w) - 1, SAMPLE, device=w.device, dtype=torch.float64).long()
+        w, sensitivity = w[part], sensitivity[part]
+    scale, code = fit_code(w, sensitivity, values, bits=bits, max_unique=max_unique)
+    return code, scale
+
+
+def _settle(layers: list[Layer], code: Code, scale: float, bits: float, sweeps: int) -> tuple[Code, Tensor, float]:
+    """Feedback through all layers and counting in turn, lambda following the bits, until they are as wanted."""
+    best: tuple[float, Code, Tensor, float] | None = None
+    for attempt in range(PASSES):
+        index = torch.cat([_choose(layer, code, scale, sweeps).flatten() for layer in layers])
+        used = code_of(code.values, index.bincount(minlength=len(code.values)))
+        away = abs(used.entropy - (bits - TOLERANCE / 2))
+        # the first passes still change the codebook
+        if attempt >= 3 and (best is None or away < best[0]):
+            best = away, code, index, scale
+            if away <= TOLERANCE / 2:
+                break
+        # at many bits the distortion, and with it lambda, falls by 4 a bit
+        scale *= math.exp(1.386 * max(-2.0, min(2.0, used.entropy - (bits - TOLERANCE / 2))))
+        code = used
+    assert best is not None
+    return best[1], best[2], best[3]
+
+
+def _choose(layer: Layer, code: Code, scale: float, sweeps: int) -> Tensor:
+    if layer.g is None:
+        return Envelope(code.values, code.lengths).assign(layer.w.flatten(), 2 * scale / layer.sensitivity.flatten())
+    u, h = layer.load()
+    index = feedback(layer.w, u, layer.g, scale, code.values, code.lengths)
+    return refine(layer.w, h, layer.g, scale, code.values, code.lengths, index, sweeps=sweeps) if sweeps else index
+
+
+def _write(layers: list[Layer], code: Code, index: Tensor, scale: float) -> dict[str, object]:
+    """Put the values into the parameters; the figures of :class:`Result`."""
+    parts = index.split([layer.w.numel() for layer in layers])
+    losses = []
+    for layer, part in zip(layers, parts, strict=True):
+        values = code.values.to(layer.w)[part.long()].view_as(layer.w)
+        errors = layer.w - values
+        if layer.g is None:
+            losses.append(float((0.5 * layer.sensitivity * errors.square()).double().sum()))
+        else:
+            h = layer.load()[1]
+            losses.append(float((0.5 * layer.g[:, :, None] * errors * (errors @ h)).double().sum()))
+        scaled = torch.ldexp(values, torch.tensor(layer.exponent))
+        layer.parameter.data.copy_(scaled.view_as(layer.parameter))
+    total = sum(losses)
+    weights = torch.cat([layer.parameter.detach().flatten() for layer in layers])
+    used = code_of(code.values, index.bincount(minlength=len(code.values)))
+    return {
+        "bits": used.entropy,
+        "unique": len(used.values),
+        "unique_weights": len(weights.unique()),
+        "scale": scale,
+        "distortion": total,
+        "zeros": int((weights == 0).sum()),
+        "weights": len(weights),
+        "share": {layer.name: loss / max(total, 1e-30) for layer, loss in zip(layers, losses, strict=True)},
+        "exponents": {layer.name: layer.exponent for layer in layers},
+    }
