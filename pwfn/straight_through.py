@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pwfn.gaussian import gaussian_weights
 from pwfn.rate_distortion.assignment import Code, candidates, code_of
-from pwfn.reassignment import Sharing, falling, reassign, settle
+from pwfn.rate_distortion.reassignment import Sharing, falling, reassign, settle
 
 __all__ = ["StraightThrough", "hidden_weights"]
 

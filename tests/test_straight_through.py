@@ -18,7 +18,7 @@ from pwfn.classifier import Classifier
 from pwfn.fixing import WeightFixing
 from pwfn.gaussian import gaussian_weights, to_deterministic, to_gaussian
 from pwfn.rate_distortion.assignment import code_of
-from pwfn.reassignment import Sharing, falling, follow, reassign, settle
+from pwfn.rate_distortion.reassignment import Sharing, falling, follow, reassign, settle
 from pwfn.record import flat_weights
 from pwfn.rounds import Rounds
 from pwfn.straight_through import StraightThrough, hidden_weights

@@ -75,7 +75,9 @@ def candidates(w: Tensor, *, max_order: int, min_exponent: int | None = None) ->
     return torch.cat((sums, sums.new_tensor([-bound, bound]))).unique().to(w.device)
 
 
-def alternate(w: Tensor, sensitivity: Tensor, scale: float, start: Code, *, max_unique: int, floor: float = 0.0) -> Code:
+def alternate(
+    w: Tensor, sensitivity: Tensor, scale: float, start: Code, *, max_unique: int, floor: float = 0.0
+) -> Code:
     """Compute assignment and counts in turn until they rest; then drop the least used values, and again.
 
     Args:

@@ -132,9 +132,7 @@ def second_moments(
                 logits = model(batch.detach().clone().requires_grad_(batch.is_floating_point()))
                 wanted = [*parameters, *(watch.output for watch in watches if watch.output is not None)]
                 if wanted:
-                    found = torch.autograd.grad(
-                        logits, wanted, draw(logits, generator, temperature), allow_unused=True
-                    )
+                    found = torch.autograd.grad(logits, wanted, draw(logits, generator, temperature), allow_unused=True)
                     for total, gradient in zip(information, found, strict=False):
                         if gradient is not None:  # of the sum over B images, and of their mean B times its square
                             total.addcmul_(gradient, gradient)
@@ -205,4 +203,3 @@ def _multiplies(module: nn.Module, weight: Tensor, columns: Tensor, output: Tens
     if bias is not None:
         found = found + bias.detach().reshape(1, found.shape[1], -1, 1)
     return bool((found - output).abs().max() <= 1e-3 * output.abs().max() + 1e-6)
-

@@ -38,9 +38,7 @@ def test_the_envelope_finds_what_the_dense_argmin_finds(size: int, seed: int, lo
     table = costs(values, lengths, w, t)
     found = Envelope(values, lengths).assign(w, t)
     assert found.dtype == torch.int32
-    torch.testing.assert_close(
-        table.gather(1, found.long()[:, None])[:, 0], table.amin(1), rtol=1e-12, atol=1e-12
-    )
+    torch.testing.assert_close(table.gather(1, found.long()[:, None])[:, 0], table.amin(1), rtol=1e-12, atol=1e-12)
     clear = table.topk(min(2, len(values)), largest=False).values.diff().squeeze(1) > 1e-9 if len(values) > 1 else True
     assert ((found == table.argmin(1)) | ~torch.as_tensor(clear)).all()
 
