@@ -1,4 +1,4 @@
-"""Straight-through learning (METHOD section 10, step 5): the network computes with shared values while it learns.
+"""Straight-through learning: the network computes with shared values while it learns.
 
 Each weight is the shared value c(w) in the forward pass, and its gradient goes to the hidden w behind it. Every
 few steps all weights are assigned anew, at the least ``0.5 D (c - w)**2 + lambda bits(c)``, with the counts of

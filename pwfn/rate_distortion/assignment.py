@@ -1,4 +1,4 @@
-"""Entropy-constrained assignment (METHOD section 10, step 2): what a move costs in loss, and a value in bits.
+"""Entropy-constrained assignment: what a move costs in loss, and a value in bits.
 
 Weight i takes ``argmin_c 0.5 D_i (c - w_i)**2 + lambda bits(c)`` with ``bits(c) = -log2(count(c) / N)``; counts
 and assignment are computed in turn until they rest (Chou, Lookabaugh and Gray, 1989).

@@ -1,4 +1,4 @@
-"""Error feedback (METHOD section 10, step 3): each weight is fixed, and the free ones of its row make up for it.
+"""Error feedback: each weight is fixed, and the free ones of its row make up for it.
 
 With ``U`` the upper Cholesky factor of ``(H + damping mean diag H)**-1``, column j of a row takes
 ``argmin_c 0.5 g (c - w_j)**2 / U_jj**2 + lambda bits(c)``, then ``w_k -= (w_j - c) U_jk / U_jj`` for all k > j

@@ -1,4 +1,4 @@
-"""Diagonal Fisher information: how sensitive the loss is to each weight (METHOD section 10, step 1)."""
+"""Diagonal Fisher information: how sensitive the loss is to each weight."""
 
 from __future__ import annotations
 

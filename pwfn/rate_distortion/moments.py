@@ -1,4 +1,4 @@
-"""Second moments of what the rows of a layer's weight are multiplied with (METHOD section 10, H_l and g_r).
+"""Second moments of what the rows of a layer's weight are multiplied with.
 
 A row of a linear layer sees its input, one of a convolution the patches of its group's channels. For small
 errors E of the weight, the mean loss rises by ``0.5 sum_r g_r E_r H E_r^T``: H is the second moment of the

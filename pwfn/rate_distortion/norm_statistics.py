@@ -1,4 +1,4 @@
-"""Statistics of norm layers after the weights have moved (METHOD section 10, step 4)."""
+"""Statistics of norm layers after the weights have moved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fix a trained network at a few bits a weight, without training (METHOD section 10).
+"""Fix a trained network at a few bits a weight, without training.
 
 >>> # fix(model, images, bits=3)  # images: some 500 to 2,000, as the network wants them; labels are not needed
 """

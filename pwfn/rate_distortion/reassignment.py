@@ -1,7 +1,7 @@
 """Assigning all weights anew while they learn: one pass from the counts of the assignment before, and the next lambda.
 
 The weights move little between two assignments, so that the counts need not come to rest in each of them, nor
-lambda be searched: both are followed over the training (METHOD section 10, step 5).
+lambda be searched: both are followed over the training.
 """
 
 from __future__ import annotations
