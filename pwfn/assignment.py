@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -30,6 +30,8 @@ class Assignment:
         counts: int64 ``[G]``. How many weights each group took.
         orders: int64 ``[G]``. Order omega of the candidate set in force when the group was picked.
         reaches: float32 ``[G]``. Reach (delta in sigmas; for WFN the allowance) in force at the pick.
+        figures: what the method tells of the round besides, by column of ``rounds.csv``.
+        shares: share of the round's distortion by parameter, where the method knows it; sums to 1.
     """
 
     values: Tensor
@@ -39,6 +41,8 @@ class Assignment:
     counts: Tensor
     orders: Tensor
     reaches: Tensor
+    figures: Mapping[str, float] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 class Pick(NamedTuple):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pwfn import clustering, sigma_join
 from pwfn.assignment import Assignment
-from pwfn.fixing import Assign, Recluster, SigmaJoin, fix
+from pwfn.fixing import Assign, Recluster, SigmaJoin, fix, write
 from pwfn.gaussian import flat_weights, gaussian_weights
 from pwfn.ranks import broadcast_from_rank_0, ignore_in_ddp_broadcast, is_clustering_rank, seed_rank
 from pwfn.record import Fixing, figures, picks
@@ -34,6 +34,10 @@ class WeightFixing(L.Callback):
         assign: proposes the shared values; :func:`pwfn.clustering.assign` with the paper's settings if None.
         join: the sigma join.
         recluster, per_tensor: see :func:`pwfn.fixing.fix`.
+        propose: assigns from the network itself instead of from its weights as vectors, ``propose(model)``; it may
+            look at what the layers compute, and must leave the network as it is but for statistics of norm layers.
+        refresh: called with the network after each round, to estimate the statistics of its norm layers again; the
+            accuracy in between gets columns of its own, ``acc1_kept`` and so on.
         evaluate: optional; gives ``acc1``, ``acc5`` and ``loss`` of a network in evaluation mode, measured
             before and after each round.
         listener: optional; called with the trainer and the :class:`Fixing` after each round.
@@ -47,6 +51,8 @@ class WeightFixing(L.Callback):
         join: SigmaJoin = sigma_join.std_mu,
         recluster: Recluster = "all",
         per_tensor: bool = False,
+        propose: Callable[[nn.Module], Assignment] | None = None,
+        refresh: Callable[[nn.Module], None] | None = None,
         evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
         listener: Callable[[L.Trainer, Fixing], None] | None = None,
     ) -> None:
@@ -55,6 +61,8 @@ class WeightFixing(L.Callback):
         self.join = join
         self.recluster = recluster
         self.per_tensor = per_tensor
+        self.propose = propose
+        self.refresh = refresh
         self.evaluate = evaluate
         self.listener = listener
         self.rows: list[dict[str, float]] = []
@@ -110,7 +118,13 @@ class WeightFixing(L.Callback):
         before, start = flat_weights(model), time.monotonic()
         assignment = self._fix(model, t) if is_clustering_rank() else None
         broadcast_from_rank_0(model)
-        seconds, score = time.monotonic() - start, self._score(model)
+        seconds, score, kept = time.monotonic() - start, self._score(model), {}
+        if self.refresh is not None:
+            kept = {f"{name}_kept": value for name, value in score.items()}
+            if is_clustering_rank():
+                self.refresh(model)
+            broadcast_from_rank_0(model)
+            score = self._score(model)
         found: Any = None
         if assignment is not None:
             after = flat_weights(model)
@@ -119,6 +133,7 @@ class WeightFixing(L.Callback):
                 "fraction": self.rounds.fractions[t],
                 **figures(before, after, assignment),
                 **{f"{name}_before": value for name, value in previous.items()},
+                **kept,
                 **{f"{name}_after": value for name, value in score.items()},
                 "train_seconds": trained,
                 "cluster_seconds": seconds,
@@ -156,6 +171,11 @@ class WeightFixing(L.Callback):
         self.seconds, self._started = self.seconds + now - self._started, now
 
     def _fix(self, model: nn.Module, t: int) -> Assignment:
+        if self.propose is not None:
+            flat = flat_weights(model)
+            assignment = self.propose(model)
+            write(model, flat, assignment, self.join)
+            return assignment
         assign = partial(self.assign, round=t, rounds=len(self.rounds))
         fraction = self.rounds.fractions[t]
         return fix(model, fraction, assign, self.join, recluster=self.recluster, per_tensor=self.per_tensor)

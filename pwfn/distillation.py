@@ -38,7 +38,6 @@ class Distillation:
     cannot put it into training mode. A resumed run builds it again from the same starting weights.
 
     Args:
-        network: the network as it is before sharing; a copy is kept, in evaluation mode.
         weight: share of the divergence in the mixed loss, in [0, 1].
         temperature: T, positive.
 
@@ -46,20 +45,26 @@ class Distillation:
         ValueError: naming the setting to change.
     """
 
-    def __init__(self, network: nn.Module, *, weight: float = 0.5, temperature: float = 4.0) -> None:
+    def __init__(self, *, weight: float = 0.5, temperature: float = 4.0) -> None:
         if not 0 <= weight <= 1:
-            raise ValueError(f"distillation.weight must lie in [0, 1], got {weight}")
+            raise ValueError(f"weight must lie in [0, 1], got {weight}")
         if not temperature > 0:
-            raise ValueError(f"distillation.temperature must be positive, got {temperature}")
-        # without gradients, too: autocast would keep casts of weights that ask for them from step to step
-        self.teacher = copy.deepcopy(network).eval().requires_grad_(False)
+            raise ValueError(f"temperature must be positive, got {temperature}")
+        self.teacher: nn.Module | None = None
         self.weight = weight
         self.temperature = temperature
+
+    def keep(self, network: nn.Module) -> None:
+        """Make the teacher a copy of a network as it is now, in evaluation mode: before its weights are shared."""
+        # without gradients, too: autocast would keep casts of weights that ask for them from step to step
+        self.teacher = copy.deepcopy(network).eval().requires_grad_(False) if self.weight else None
 
     def __call__(self, loss: Tensor, logits: Tensor, images: Tensor) -> Tensor:
         """Mix ``loss`` of the network's ``logits`` on ``images`` with their divergence from the teacher's."""
         if self.weight == 0:
             return loss
+        if self.teacher is None:
+            raise RuntimeError("distillation has no teacher: call keep(network) before the weights are shared")
         with torch.no_grad():
             teacher = self.teacher.to(images.device)(images)
         return (1 - self.weight) * loss + self.weight * divergence(logits, teacher, self.temperature)

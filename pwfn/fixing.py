@@ -14,7 +14,7 @@ from pwfn.assignment import Assignment, merge
 from pwfn.gaussian import Flat, flat_weights, gaussian_weights
 from pwfn.prior import SIGMA_MIN
 
-__all__ = ["Assign", "Recluster", "SigmaJoin", "fix"]
+__all__ = ["Assign", "Recluster", "SigmaJoin", "fix", "write"]
 
 SigmaJoin = Callable[[Tensor, Tensor, Tensor], Tensor]
 Recluster = Literal["all", "free"]
@@ -61,19 +61,33 @@ def fix(
         assignment = merge([propose(part, fraction, assign) for part in flat.split(lengths)])
     else:
         assignment = propose(flat, fraction, assign)
+    write(model, flat, assignment, join)
+    return assignment
+
+
+@torch.no_grad()
+def write(model: nn.Module, flat: Flat, assignment: Assignment, join: SigmaJoin = sigma_join.std_mu) -> None:
+    """Put an assignment into a converted network: values, which weights are fixed, and their joined sigma.
+
+    Args:
+        model: a network converted by :func:`pwfn.to_gaussian`.
+        flat: its weights before.
+        assignment: over all its weights in scope.
+        join: the sigma join of the weights taken together.
+    """
     sigma = join(flat.mu, flat.sigma.clamp(min=clustering.SIGMA_FLOOR), assignment.group)
     sigma = torch.where(assignment.group >= 0, sigma, flat.sigma).clamp_(min=SIGMA_MIN)
     start = 0
     for _, mu, weight in gaussian_weights(model):
         part = slice(start, start := start + mu.numel())
         values = assignment.values[part].view_as(mu)
-        mu.copy_(values)
+        # a weight that never was fixed keeps its mu, of which straight-through learning shows the shared value only
+        mu.copy_(torch.where((assignment.fixed | flat.fixed)[part].view_as(mu), values, mu))
         weight.centroid.copy_(values)
         weight.free.copy_(~assignment.fixed[part].view_as(mu))
         if weight.sigma is not None and weight.joined is not None:
             weight.sigma.copy_(sigma[part].view_as(mu))
             weight.joined.copy_(weight.sigma)
-    return assignment
 
 
 def _assign_all(flat: Flat, fraction: float, assign: Callable[..., Assignment]) -> Assignment:

@@ -7,14 +7,19 @@ weights: ``round`` counts from 0 to ``rounds - 1``, ``fraction`` of the weights 
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from decimal import Decimal
+
 import torch
 from torch import Tensor
 
-from pwfn import apot, clustering, rounding
+from pwfn import apot, clustering, compression, rounding
+from pwfn import rate_distortion as rd
 from pwfn import wfn as predecessor
 from pwfn.assignment import Assignment
 
-__all__ = ["apot_round", "kmeans", "pwfn", "straight_through", "wfn"]
+__all__ = ["apot_round", "kmeans", "pwfn", "rate_distortion", "straight_through", "wfn"]
 
 
 def pwfn(
@@ -115,25 +120,76 @@ def kmeans(
     return rounding.kmeans(mu, clusters=clusters, weights=weights, seed=seed)
 
 
-def straight_through(mu: Tensor, sigma: Tensor, fraction: float, *, round: int, rounds: int) -> Assignment:
-    """Every weight to the value that it has already: the one round at the end of straight-through learning.
+def rate_distortion(
+    mu: Tensor,
+    sigma: Tensor,
+    fraction: float,
+    *,
+    round: int,
+    rounds: int,
+    fixed_before: int = 0,
+    bits: float = 3.0,
+    max_unique: int = 64,
+    max_order: int = 2,
+    min_exponent: int | None = None,
+    floor: float = 0.0,
+) -> Assignment:
+    """All weights by :func:`pwfn.rate_distortion.assign`, of which those whose move costs least are fixed.
+
+    The sensitivity of a weight is ``1 / sigma**2``, up to a factor that lambda takes up. ``ceil(fraction * N)``
+    weights with the least ``D (c - mu)**2`` are fixed.
+    """
+    sensitivity = sigma.clamp(min=clustering.SIGMA_FLOOR).double().square().reciprocal()
+    sensitivity = (sensitivity / sensitivity.mean()).float().clamp_(min=1e-12)
+    found = rd.assign(
+        mu,
+        sensitivity,
+        bits=bits,
+        max_unique=max_unique,
+        max_order=max_order,
+        min_exponent=min_exponent,
+        floor=floor,
+    )
+    cost = sensitivity * (found.values - mu).square()
+    figures = {"expected_bits": compression.entropy(found.values), "distortion": float(cost.double().mean() / 2)}
+    count = math.ceil(Decimal(str(float(fraction))) * (len(mu) + fixed_before)) - fixed_before
+    if count >= len(mu):
+        return replace(found, figures=figures)
+    fixed = torch.zeros_like(found.fixed)
+    fixed[cost.argsort(stable=True)[: max(0, count)]] = True
+    group = torch.where(fixed, found.group, -1)
+    return replace(
+        found,
+        values=torch.where(fixed, found.values, mu),
+        fixed=fixed,
+        group=group,
+        counts=group[fixed].bincount(minlength=len(found.centroids)),
+        figures=figures,
+    )
+
+
+def straight_through(
+    mu: Tensor, sigma: Tensor, fraction: float, *, round: int, rounds: int, fixed_before: int = 0
+) -> Assignment:
+    """Every weight at the value that it has already, for straight-through learning.
+
+    Rounds before the last one change nothing: they measure the network as it stands.
 
     Returns:
-        One group per value, in ascending order; nothing moves.
+        One group per value, in ascending order; nothing moves. Before the last round no weight is in one.
 
     Raises:
-        ValueError: if weights are to stay free, or have more values than half their number, as they do without
+        ValueError: in the last round, if weights have more values than half their number, as they do without
             :class:`pwfn.straight_through.StraightThrough`.
     """
-    if fraction < 1:
-        raise ValueError(f"straight-through learning has one round, at fraction 1, got {fraction}")
     centroids, group, counts = mu.unique(return_inverse=True, return_counts=True)
-    if 2 * len(centroids) > len(mu):
+    last = fraction == 1
+    if last and len(mu) > 8 and 2 * len(centroids) > len(mu):
         raise ValueError("the weights share no values: straight-through learning needs its callback")
     return Assignment(
         values=mu.clone(),
-        fixed=torch.ones_like(mu, dtype=torch.bool),
-        group=group.int(),
+        fixed=torch.full_like(mu, last, dtype=torch.bool),
+        group=group.int() if last else torch.full_like(mu, -1, dtype=torch.int32),
         centroids=centroids,
         counts=counts,
         orders=apot.order_of(centroids),

@@ -62,4 +62,4 @@ def figures(before: Flat, after: Flat, assignment: Assignment) -> dict[str, floa
     row["delta_last"] = float(assignment.reaches[-1]) if picked else 0.0
     for order, share in compression.order_shares(after.mu[fixed]).items():
         row[f"order_{order}"] = share
-    return row
+    return {**row, **assignment.figures}

@@ -63,6 +63,10 @@ class Rounds:
         # a float whatever was typed: Lightning takes the whole number 1 for one batch
         return float(self.first_fraction if epoch < self.first_epochs else self.rest_fraction)
 
+    def steps(self, batches: int) -> int:
+        """Batches until the last round, of epochs that have ``batches`` before they are cut."""
+        return sum(max(1, int(batches * self.batches(epoch))) for epoch in range(self.epochs))
+
     def coming(self, epoch: int) -> int:
         """The round that training in epoch number ``epoch`` (from 0) leads to."""
         return min(self._fixed_by(epoch), len(self) - 1)

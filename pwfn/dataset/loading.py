@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import lightning as L
@@ -87,6 +87,7 @@ class DataModule(L.LightningDataModule):
                 f"{len(self.train)} training images do not fill one batch of {batch_size}: "
                 "lower dataset.batch_size or raise dataset.limit"
             )
+        self._seen = mode, seen, pixels
         for view in (self.train, self.test):
             view.images.read(view.indices[0])
         self._loader: ResumableLoader | None = None
@@ -120,6 +121,24 @@ class DataModule(L.LightningDataModule):
     def test_dataloader(self) -> Iterable[Any]:
         """Test images in order; each rank sees its share."""
         return self._eval_loader(self.test)
+
+    def calibration(self, count: int, *, augmented: bool = True, batch_size: int = 50) -> Iterator[Tensor]:
+        """Batches of ``count`` training images without labels, the same in every call and on every rank.
+
+        Args:
+            count: how many; beyond the number of training images they come again, augmented anew.
+            augmented: through the training transform, else through that of the test.
+            batch_size: images a batch.
+        """
+        view = self.train if augmented else _View(self.train.images, self.train.indices, *self._seen)
+        order = Order(len(view), self.seed + 1)
+        items: list[tuple[int, int]] = []
+        while len(items) < count:
+            items += list(order)
+            order.epoch += 1
+        loader = DataLoader(view, batch_size, sampler=items[:count], num_workers=self.workers, generator=torch.Generator())
+        for images, _ in loader:
+            yield images
 
     def _eval_loader(self, view: _View) -> DataLoader[Any]:
         rank, ranks = self._place()

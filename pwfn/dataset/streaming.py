@@ -124,6 +124,16 @@ class StreamModule(L.LightningDataModule):
         """Test images in order."""
         return self._loader(self.source.test, self.seen, self.eval_batch_size)
 
+    def calibration(self, count: int, *, augmented: bool = True, batch_size: int = 50) -> Iterator[Tensor]:
+        """Batches of ``count`` training images without labels, as of :class:`pwfn.dataset.loading.DataModule`."""
+        seen = 0
+        while seen < count:
+            for images, _ in self._loader(self.source.train, self.augmented if augmented else self.seen, batch_size):
+                yield images[: count - seen]
+                seen += len(images)
+                if seen >= count:
+                    return
+
     def _loader(
         self, split: str, transform: Transform, size: int, *, drop_last: bool = False, **settings: Any
     ) -> DataLoader[Any]:
