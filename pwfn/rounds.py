@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,9 +64,18 @@ class Rounds:
         # a float whatever was typed: Lightning takes the whole number 1 for one batch
         return float(self.first_fraction if epoch < self.first_epochs else self.rest_fraction)
 
-    def steps(self, batches: int) -> int:
-        """Batches until the last round, of epochs that have ``batches`` before they are cut."""
-        return sum(max(1, int(batches * self.batches(epoch))) for epoch in range(self.epochs))
+    def ends(self, batches: int, accumulate: int = 1) -> list[int]:
+        """Optimizer steps until each round, of epochs that have ``batches`` before they are cut.
+
+        >>> Rounds([0.5, 1.0], first_fraction=0.5, rest_epochs=2).ends(10)
+        [5, 25]
+        """
+        steps, found = 0, []
+        for epoch in range(self.epochs + 1):
+            found += [steps] * len(self.due(epoch))
+            if epoch < self.epochs:
+                steps += math.ceil(max(1, int(batches * self.batches(epoch))) / accumulate)
+        return found
 
     def coming(self, epoch: int) -> int:
         """The round that training in epoch number ``epoch`` (from 0) leads to."""

@@ -9,56 +9,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
+from pwfn.assignment import Assignment
 from pwfn.gaussian import gaussian_weights
-from pwfn.rate_distortion.assignment import Code, candidates, code_of
-from pwfn.rate_distortion.reassignment import Sharing, falling, reassign, settle
+from pwfn.method import straight_through
+from pwfn.rate_distortion.assignment import candidates, code_of
+from pwfn.rate_distortion.reassignment import Sharing, begin, falling, reassign, settle
 
-__all__ = ["StraightThrough", "hidden_weights"]
-
-
-def hidden_weights(model: nn.Module) -> tuple[Tensor, Tensor]:
-    """Gather the hidden weights of a converted network and their sensitivity up to a factor, in module order.
-
-    Returns:
-        w, float32 ``[N]``; D, float32 ``[N]`` with mean 1: ``1 / sigma**2``, and the same for every weight of a
-        tensor without sigma.
-    """
-    w, sensitivity = [], []
-    for _, mu, weight in gaussian_weights(model):
-        w.append(mu.detach().flatten().float())
-        sigma = weight.deviation()
-        flat = torch.ones_like(w[-1]) if sigma is None else sigma.detach().flatten().float().square().reciprocal()
-        sensitivity.append(flat)
-    d = torch.cat(sensitivity)
-    return torch.cat(w), d / d.mean()
+__all__ = ["StraightThrough"]
 
 
 class StraightThrough(L.Callback):
     """Train a converted network at its shared values, in any Lightning training.
 
-    The network comes from :func:`pwfn.to_gaussian`; its weights train without noise, and a prior only says how
-    sensitive each is. At the end every free weight has its shared value in the forward pass; the last round of
-    :class:`pwfn.WeightFixing` with :func:`pwfn.method.straight_through` makes it the weight itself. All ranks of
-    data-parallel training have the same weights and compute the same assignments.
+    The network comes from :func:`pwfn.to_gaussian`; its weights train without noise. At the end every free weight has
+    its shared value in the forward pass; the last round of :class:`pwfn.WeightFixing` with
+    :func:`pwfn.method.straight_through` makes it the weight itself. All ranks of data-parallel training have the same
+    weights and compute the same assignments.
 
     Args:
         bits: entropy of all weights in the end, in bits a weight; the last assignment is at most 0.02 below.
         start: target in bits at the first step.
-        ramp: share of the training after which the target has fallen to ``bits``; the number of values falls to
-            ``max_unique`` alongside.
+        ramp: share of the training after which the target has fallen to ``bits``, and the number of values to
+            ``max_unique``.
         freeze: share of the training, at its end, in which no weight changes its value: weights that go back and
             forth between two values leave the norm layers with statistics of neither.
         every: optimizer steps between two assignments.
         max_unique: most values in the end.
         max_order: most powers of two that a value is a sum of.
         min_exponent: smallest power; None is 12 below the power that no weight exceeds.
+        sensitivity: measures D of every weight in scope of a converted network, ``[N]`` in module order, positive,
+            up to a factor, which lambda takes up; called before the first assignment. The same for all if None.
+        steps: optimizer steps in all; as many as Lightning estimates if None, which needs epochs of one length.
+        power: exponent of D. 1 is right for weights that learn no more. While they make up for each other, 0.5
+            spares the insensitive ones the longest ways.
 
     Raises:
         ValueError: naming the setting to change.
@@ -69,24 +59,30 @@ class StraightThrough(L.Callback):
         bits: float = 3.0,
         *,
         start: float = 5.0,
-        ramp: float = 0.5,
+        ramp: float = 0.6,
         freeze: float = 0.15,
         every: int = 8,
         max_unique: int = 64,
         max_order: int = 2,
         min_exponent: int | None = None,
+        sensitivity: Callable[[nn.Module], Tensor] | None = None,
+        power: float = 0.5,
+        steps: int | None = None,
     ) -> None:
         if not 0 < bits <= start:
-            raise ValueError(f"straight_through.bits must be positive and at most start, got {bits} and {start}")
+            raise ValueError(f"bits must be positive and at most start, got {bits} and {start}")
         if ramp < 0 or freeze < 0 or ramp + freeze > 1:
-            raise ValueError(f"straight_through.ramp and freeze must not exceed 1 together, got {ramp} and {freeze}")
+            raise ValueError(f"ramp and freeze must not exceed 1 together, got {ramp} and {freeze}")
         if every < 1 or max_unique < 1:
-            raise ValueError(f"straight_through.every and max_unique start at 1, got {every} and {max_unique}")
+            raise ValueError(f"every and max_unique start at 1, got {every} and {max_unique}")
         self.bits, self.start, self.ramp, self.freeze, self.every = bits, start, ramp, freeze, every
         self.max_unique, self.max_order, self.min_exponent = max_unique, max_order, min_exponent
+        self.measure, self.power, self.steps = sensitivity, power, steps
+        self.sensitivity: Tensor | None = None
         self.sharing: Sharing | None = None
-        self.values = 0  # the number of candidates
+        self.candidates = 0  # their number
         self.step = -1  # that of the last assignment
+        self.distortion = 0.0  # mean of 0.5 D (c - w)**2
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         for _, _, weight in gaussian_weights(pl_module):
@@ -95,45 +91,74 @@ class StraightThrough(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        steps, step = int(trainer.estimated_stepping_batches), trainer.global_step
+        steps, step = self.steps or int(trainer.estimated_stepping_batches), trainer.global_step
         last = max(0, math.ceil((1 - self.freeze) * steps) - 1)
         # a step may take several batches
         if step == self.step or step > last or (step % self.every and step != last):
             return
         self.step = step
+        if self.sharing is None and self.measure is not None:
+            self.sensitivity = _normalised(self.measure(pl_module), self.power)
         self._assign(pl_module, step / steps, last=step == last)
         assert self.sharing is not None
         code = self.sharing.code
         shown = {"straight_through/bits": code.entropy, "straight_through/unique": float(len(code.values))}
         pl_module.log_dict({name: torch.tensor(value) for name, value in shown.items()})
 
+    def assign(
+        self, mu: Tensor, sigma: Tensor, fraction: float, *, round: int, rounds: int, fixed_before: int = 0
+    ) -> Assignment:
+        """Assign as :func:`pwfn.method.straight_through`, with lambda, bits and distortion among the figures."""
+        found = straight_through(mu, sigma, fraction, round=round, rounds=rounds, fixed_before=fixed_before)
+        if self.sharing is None:
+            return found
+        figures = {"lambda": self.sharing.scale, "expected_bits": self.sharing.code.entropy}
+        return replace(found, figures={**figures, "distortion": self.distortion})
+
     def state_dict(self) -> dict[str, Any]:
         sharing = None if self.sharing is None else (*self.sharing.code[:2], self.sharing.scale)
-        return {"sharing": sharing, "values": self.values, "step": self.step}
+        return {
+            "sharing": sharing,
+            "candidates": self.candidates,
+            "step": self.step,
+            "sensitivity": self.sensitivity,
+            "distortion": self.distortion,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.values, self.step = state_dict["values"], state_dict["step"]
+        self.candidates, self.step = state_dict["candidates"], state_dict["step"]
+        self.distortion = state_dict["distortion"]
+        self.sensitivity = state_dict["sensitivity"]  # measured anew it might differ in its last bits
         if state_dict["sharing"] is not None:
             values, counts, scale = state_dict["sharing"]
             self.sharing = Sharing(code_of(values, counts), scale)
 
     @torch.no_grad()
     def _assign(self, model: nn.Module, progress: float, *, last: bool) -> None:
-        w, sensitivity = hidden_weights(model)
-        step: Callable[..., tuple[Tensor, Sharing]]
-        if self.sharing is None:
-            grid = candidates(w, max_order=self.max_order, min_exponent=self.min_exponent)
-            self.values = len(grid)
-            code = Code(grid, torch.ones_like(grid, dtype=torch.int64), torch.zeros_like(grid))
-            self.sharing = Sharing(code, float(w.double().var(correction=0)) * 4.0**-self.start + 1e-30)
-            step = partial(settle, rest=True)
-        else:
-            step = partial(settle, rest=False) if last else reassign
+        w = torch.cat([mu.detach().flatten().float() for _, mu, _ in gaussian_weights(model)])
+        sensitivity = torch.ones_like(w) if self.sensitivity is None else self.sensitivity.to(w.device)
+        if len(sensitivity) != len(w):
+            raise ValueError(f"{len(w)} weights are in scope, but sensitivity has {len(sensitivity)} entries")
         target = falling(progress, self.start, self.bits, self.ramp)
-        most = round(falling(progress, max(self.values, self.max_unique), self.max_unique, self.ramp))
-        values, self.sharing = step(w, sensitivity, self.sharing, self.bits if last else target, most)
+        if self.sharing is None:
+            values = candidates(w, max_order=self.max_order, min_exponent=self.min_exponent)
+            self.candidates = len(values)
+            shared, self.sharing = begin(w, sensitivity, values, target, self.candidates)
+        else:
+            most = round(falling(progress, max(self.candidates, self.max_unique), self.max_unique, self.ramp))
+            step = settle if last else reassign
+            shared, self.sharing = step(w, sensitivity, self.sharing, target, most)
+        self.distortion = float((0.5 * sensitivity * (shared.to(w) - w).square()).double().mean())
         start = 0
         for _, mu, weight in gaussian_weights(model):
             end = start + mu.numel()
-            weight.centroid.copy_(torch.lerp(weight.centroid, values[start:end].view_as(mu).to(mu.dtype), weight.free))
+            weight.centroid.copy_(torch.lerp(weight.centroid, shared[start:end].view_as(mu).to(mu.dtype), weight.free))
             start = end
+
+
+def _normalised(sensitivity: Tensor, power: float) -> Tensor:
+    """The power of the sensitivity, float32 of mean 1."""
+    if not (sensitivity.min() > 0 and sensitivity.max() < math.inf):
+        raise ValueError("straight_through.sensitivity must be finite and positive")
+    d = sensitivity.detach().double() ** power
+    return (d / d.mean()).float()

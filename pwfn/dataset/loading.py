@@ -131,13 +131,13 @@ class DataModule(L.LightningDataModule):
             batch_size: images a batch.
         """
         view = self.train if augmented else _View(self.train.images, self.train.indices, *self._seen)
-        order = Order(len(view), self.seed + 1)
+        order = Order(len(view), self.seed + 1, 0, 1)
         items: list[tuple[int, int]] = []
         while len(items) < count:
             items += list(order)
             order.epoch += 1
-        loader = DataLoader(view, batch_size, sampler=items[:count], num_workers=self.workers, generator=torch.Generator())
-        for images, _ in loader:
+        settings: dict[str, Any] = {"num_workers": self.workers, "generator": torch.Generator()}
+        for images, _ in DataLoader(view, batch_size, sampler=items[:count], **settings):
             yield images
 
     def _eval_loader(self, view: _View) -> DataLoader[Any]:

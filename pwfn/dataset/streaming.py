@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import timm.data
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pwfn.dataset.augmentation import Transform, training_transform

@@ -14,7 +14,6 @@ from pwfn.callback import WeightFixing
 from pwfn.classifier import Classifier
 from pwfn.experiment.baseline import Baseline
 from pwfn.experiment.results import Measurement
-from pwfn.learning import GaussianLearning
 
 __all__ = ["Experiment"]
 
@@ -44,7 +43,7 @@ class Experiment:
     measurement: Measurement
     baseline: Baseline | None
     classifier: Classifier
-    learning: GaussianLearning
+    learning: L.Callback
     fixing: WeightFixing
     make_logger: Callable[[], Logger]
     make_trainer: Callable[[Logger], L.Trainer]

@@ -22,8 +22,15 @@ from pwfn.experiment.build import blaming
 from pwfn.experiment.experiment import Experiment
 from pwfn.experiment.fit import rounds_trainer, trainer_arguments
 from pwfn.experiment.results import Measurement
-from pwfn.experiment.training import baseline_of, classifier_of, fixing_of, measurement_of, rounds_of
-from pwfn.learning import GaussianLearning
+from pwfn.experiment.training import (
+    baseline_of,
+    batches_of,
+    classifier_of,
+    fixing_of,
+    learning_of,
+    measurement_of,
+    rounds_of,
+)
 from pwfn.rundir.files import read_json
 from pwfn.rundir.moved import current
 from pwfn.rundir.naming import config_hash, to_dict
@@ -51,19 +58,12 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
         raise ValueError(f"{folder} holds a run with another configuration: choose another hydra.run.dir, or delete it")
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     measurement = measurement_of(cfg, folder, weights=True)
-    data = measurement.data
-    rounds = rounds_of(cfg, len(data.train_dataloader()))
-    fixing = fixing_of(cfg, folder, measurement, rounds)
-    with blaming(cfg, "regulariser"):
-        learning = GaussianLearning(
-            rounds,
-            regulariser=instantiate(cfg.regulariser.pull),
-            weight=cfg.regulariser.weight,
-            biases=cfg.regulariser.biases,
-            schedule=cfg.fixing.schedule,
-            first_schedule=cfg.fixing.first_schedule,
-        )
-    classifier = classifier_of(cfg, measurement, fixing)
+    batches = batches_of(cfg, measurement.data)
+    rounds = rounds_of(cfg, batches)
+    ends = rounds.ends(batches, cfg.trainer.accumulate_grad_batches)
+    learning = learning_of(cfg, measurement, rounds, ends)
+    fixing = fixing_of(cfg, folder, measurement, rounds, learning)
+    classifier = classifier_of(cfg, measurement, fixing, ends)
     with blaming(cfg, "logger"):
         log = instantiate(cfg.logger)
         make_logger = log(folder, settings, name=cfg.name, job_type=cfg.method.name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +22,6 @@ from pwfn.artifact.rows import codebook_rows, layer_rows, network_figures
 from pwfn.dataset.loading import DataModule
 from pwfn.dataset.streaming import StreamModule
 from pwfn.experiment import evaluation
-from pwfn.gaussian import Prior
 from pwfn.rundir.files import write_csv, write_json
 from pwfn.scope import Scope, names_in_scope
 
@@ -39,7 +38,8 @@ class Measurement:
         architecture: how ``model.pwfn`` rebuilds it, see :func:`pwfn.artifact.file.save`.
         data: its data.
         scope: which parameters share values.
-        prior: initial sigma of a tensor; None for a method without sigma, which has no ensemble.
+        sigmas: the initial sigma of each parameter in scope of a plain network, by name; None for a method without
+            sigma, which has no ensemble.
         settings: of the measurement.
         exports: which exports are asked for: ``onnx``, ``shift_list``.
     """
@@ -52,7 +52,7 @@ class Measurement:
     architecture: Mapping[str, Any]
     data: DataModule | StreamModule
     scope: Scope
-    prior: Prior | None
+    sigmas: Callable[[nn.Module], Mapping[str, Tensor]] | None
     settings: evaluation.Settings
     exports: Mapping[str, bool]
 
@@ -65,15 +65,17 @@ def measure(measurement: Measurement) -> dict[str, dict[str, Any]]:
     Returns:
         All figures by stage, ``baseline`` and ``final``.
     """
-    folder, prior = measurement.folder, measurement.prior
+    folder = measurement.folder
     names = names_in_scope(measurement.model, measurement.scope)
     model = copy.deepcopy(measurement.model)
     baseline, state = load_file(folder / "baseline.safetensors"), load_file(folder / "model.safetensors")
-    spread = {} if prior is None else {name: prior(baseline[name]) for name in names}
-    sigmas = load_file(folder / "sigma.safetensors") if prior is not None else {}
+    joined = load_file(folder / "sigma.safetensors") if measurement.sigmas is not None else {}
     measured = {}
-    for stage, weights, sigma in (("baseline", baseline, spread), ("final", state, sigmas)):
+    for stage, weights in (("baseline", baseline), ("final", state)):
         model.load_state_dict(weights)
+        sigma = joined
+        if stage == "baseline" and measurement.sigmas is not None:
+            sigma = dict(measurement.sigmas(model))
         measured[stage] = {
             **_scores(model, names, sigma, measurement),
             **network_figures(weights, names),

@@ -20,8 +20,8 @@ from pwfn.experiment.checkpoints import last_checkpoint
 from pwfn.experiment.evaluation import accuracy
 from pwfn.experiment.experiment import Experiment
 from pwfn.experiment.prepare import evaluated
-from pwfn.experiment.results import figures, measure, write_results
-from pwfn.gaussian import flat_weights, gaussian_weights, to_deterministic, to_gaussian
+from pwfn.experiment.results import Measurement, figures, measure, write_results
+from pwfn.gaussian import Prior, flat_weights, gaussian_weights, to_deterministic, to_gaussian
 from pwfn.model.network import save_weights
 from pwfn.report import plots
 from pwfn.report.console import HEADER, round_line
@@ -121,7 +121,9 @@ def _carry_out(experiment: Experiment) -> dict[str, Any]:
 def _train_and_fix(experiment: Experiment, trainer: L.Trainer) -> None:
     """Make the network Gaussian and go through all rounds, from the last checkpoint if there is one."""
     model, fixing = experiment.measurement.model, experiment.fixing
-    to_gaussian(model, prior=experiment.measurement.prior, scope=experiment.measurement.scope)
+    if experiment.classifier.distillation is not None:
+        experiment.classifier.distillation.keep(model)
+    to_gaussian(model, prior=_prior(experiment.measurement), scope=experiment.measurement.scope)
     if experiment.compile:
         model.compile()
     L.seed_everything(experiment.seed, workers=True, verbose=False)  # the same whether the baseline was trained or read
@@ -135,6 +137,14 @@ def _train_and_fix(experiment: Experiment, trainer: L.Trainer) -> None:
         trainer.fit(experiment.classifier, experiment.measurement.data, ckpt_path=last_checkpoint(experiment.folder))
     except FloatingPointError as error:
         raise FloatingPointError(f"on the way to round {len(fixing.rows)}, {error}") from error
+
+
+def _prior(measurement: Measurement) -> Prior | None:
+    """The initial sigmas of the network as it is now, for :func:`pwfn.to_gaussian`."""
+    if measurement.sigmas is None:
+        return None
+    found = {measurement.model.get_parameter(name): s for name, s in measurement.sigmas(measurement.model).items()}
+    return lambda mu: next(sigma for parameter, sigma in found.items() if parameter is mu)
 
 
 def _write_weights(experiment: Experiment, trainer: L.Trainer) -> dict[str, Any]:

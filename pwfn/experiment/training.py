@@ -2,57 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
 from pwfn.callback import WeightFixing
 from pwfn.classifier import Classifier
+from pwfn.dataset.loading import DataModule
+from pwfn.dataset.streaming import StreamModule
+from pwfn.distillation import Distillation
 from pwfn.experiment.baseline import Baseline
 from pwfn.experiment.build import blaming, mixing, network_and_data
 from pwfn.experiment.evaluation import Settings, accuracy
 from pwfn.experiment.results import Measurement
 from pwfn.experiment.round_files import write_round
+from pwfn.learning import GaussianLearning
+from pwfn.post_training import PostTraining
+from pwfn.rate_distortion.norm_statistics import reestimate
 from pwfn.rounds import Rounds
 from pwfn.rundir.naming import content_hash, to_dict
+from pwfn.scope import Scope, names_in_scope
+from pwfn.sensitivity import FisherPrior, fisher_of_weights
+from pwfn.straight_through import StraightThrough
 
-__all__ = ["baseline_of", "classifier_of", "fixing_of", "measurement_of", "rounds_of"]
+__all__ = ["baseline_of", "batches_of", "classifier_of", "fixing_of", "learning_of", "measurement_of", "rounds_of"]
+
+Sigmas = Callable[[nn.Module], Mapping[str, Tensor]]
 
 
 def measurement_of(cfg: DictConfig, folder: Path, *, weights: bool) -> Measurement:
     model, architecture, data = network_and_data(cfg, weights=weights)
-    with blaming(cfg, "prior"):
-        prior = instantiate(cfg.prior) if cfg.method.gaussian else None
-        if prior is not None:  # a setting out of range shows on a small tensor
-            prior(torch.tensor([0.3, -0.01, 0.0]))
+    scope = instantiate(cfg.scope)
     return Measurement(
         folder,
         model,
         architecture,
         data,
-        scope=instantiate(cfg.scope),
-        prior=prior,
+        scope=scope,
+        sigmas=_sigmas(cfg, scope, data),
         settings=Settings(**to_dict(cfg.get("evaluation") or OmegaConf.create())),
         exports=to_dict(cfg.get("export") or OmegaConf.create()),
     )
 
 
-def rounds_of(cfg: DictConfig, batches: int) -> Rounds:
-    """The timetable; every epoch of it keeps one batch at least."""
-    with blaming(cfg, "fixing"):
-        rounds: Rounds = instantiate(cfg.method.rounds)
+def batches_of(cfg: DictConfig, data: DataModule | StreamModule) -> int:
+    """Training batches of an epoch on each rank, as far as the configuration tells the number of ranks."""
     devices = cfg.trainer.devices
     if not isinstance(devices, int):  # a list, "auto", "0,2"
         devices = torch.cuda.device_count() if devices == "auto" else len(str(devices).split(","))
     ranks = cfg.trainer.num_nodes * max(1, devices if devices > 0 else torch.cuda.device_count())
-    one_batch = min(1.0, 1.001 / max(1, batches // ranks))  # Lightning rounds a share of the batches down
+    return max(1, len(data.train_dataloader()) // ranks)
+
+
+def rounds_of(cfg: DictConfig, batches: int) -> Rounds:
+    """The timetable; every epoch of it keeps one of its ``batches`` at least."""
+    with blaming(cfg, "fixing"):
+        rounds: Rounds = instantiate(cfg.method.rounds)
+    one_batch = min(1.0, 1.001 / max(1, batches))  # Lightning rounds a share of the batches down
     return replace(
         rounds,
         first_fraction=max(one_batch, rounds.first_fraction),
@@ -60,31 +74,72 @@ def rounds_of(cfg: DictConfig, batches: int) -> Rounds:
     )
 
 
-def fixing_of(cfg: DictConfig, folder: Path, measurement: Measurement, rounds: Rounds) -> WeightFixing:
+def fixing_of(
+    cfg: DictConfig, folder: Path, measurement: Measurement, rounds: Rounds, learning: L.Callback
+) -> WeightFixing:
     data = measurement.data
     with blaming(cfg, "fixing"):
         assign = instantiate(cfg.method.assign)
+        if assign is None:
+            raise ValueError(f"fixing.learning={cfg.fixing.learning} is no choice of method=rate_distortion")
         for t in range(len(rounds)):  # settings out of range show on a small clustering, now and not hours later
             assign(torch.tensor([0.3, 0.5, 0.0]), torch.full((3,), 0.01), 1.0, round=t, rounds=len(rounds))
+    count = cfg.fixing.get("norm_images", 0)
     return WeightFixing(
         rounds,
-        assign=assign,
+        assign=learning.assign if isinstance(learning, StraightThrough) else assign,
         join=instantiate(cfg.sigma_join),
-        recluster=cfg.fixing.recluster,
+        recluster=cfg.fixing.get("recluster", "all"),
         per_tensor=cfg.method.get("per_tensor", False),
+        propose=_proposal(cfg, measurement),
+        refresh=partial(_refresh, data=data, count=count) if count and cfg.fixing.learning != "post_training" else None,
         evaluate=lambda model: accuracy(model, data.val_dataloader(), data.num_classes),
         listener=partial(write_round, folder),
     )
 
 
-def classifier_of(cfg: DictConfig, measurement: Measurement, fixing: WeightFixing) -> Classifier:
+def learning_of(cfg: DictConfig, measurement: Measurement, rounds: Rounds, ends: list[int]) -> L.Callback:
+    """The callback that says how the weights learn between rounds: ``fixing.learning``."""
+    data, settings = measurement.data, cfg.fixing.get("straight_through")
+    if cfg.fixing.learning != "straight_through":
+        with blaming(cfg, "regulariser"):
+            return GaussianLearning(
+                rounds,
+                regulariser=instantiate(cfg.regulariser.pull),
+                weight=cfg.regulariser.weight,
+                biases=cfg.regulariser.biases,
+                schedule=cfg.fixing.schedule,
+                first_schedule=cfg.fixing.first_schedule,
+            )
+    if settings is None or cfg.method.name != "rate_distortion":
+        raise ValueError("fixing.learning=straight_through needs method=rate_distortion fixing=straight_through")
+    images = partial(data.calibration, settings.fisher_images, batch_size=25)
+    with blaming(cfg, "fixing.straight_through"):
+        return StraightThrough(
+            cfg.method.bits,
+            start=max(settings.start, cfg.method.bits),
+            ramp=settings.ramp,
+            freeze=settings.freeze,
+            every=settings.every,
+            max_unique=cfg.method.max_unique,
+            max_order=cfg.method.max_order,
+            min_exponent=cfg.method.min_exponent,
+            sensitivity=partial(fisher_of_weights, images=images, seed=cfg.seed) if settings.fisher_images else None,
+            power=settings.power,
+            steps=ends[-1],
+        )
+
+
+def classifier_of(cfg: DictConfig, measurement: Measurement, fixing: WeightFixing, ends: list[int]) -> Classifier:
     data = measurement.data
     mixup, criterion = mixing(cfg, data.num_classes)
     with blaming(cfg, "method"):
         penalty = instantiate(cfg.method.penalty)
-    optimizer = instantiate(cfg.optimizer)
+    optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
     with blaming(cfg, "optimizer"):
         optimizer([nn.Parameter(torch.zeros(1))])  # momentum, betas, ... out of range show here
+    with blaming(cfg, "distillation"):
+        distillation = Distillation(weight=cfg.distillation.weight, temperature=cfg.distillation.temperature)
     return Classifier(
         measurement.model,
         optimizer,
@@ -92,7 +147,48 @@ def classifier_of(cfg: DictConfig, measurement: Measurement, fixing: WeightFixin
         criterion=criterion,
         mixup=mixup,
         penalty=None if penalty is None else penalty(fixing),
+        distillation=distillation if distillation.weight else None,
+        scheduler=lambda optimizer, _: scheduler(optimizer, ends),
     )
+
+
+def _proposal(cfg: DictConfig, measurement: Measurement) -> PostTraining | None:
+    if cfg.fixing.learning != "post_training":
+        return None
+    settings, method = cfg.fixing.get("post_training"), cfg.method
+    if settings is None or method.name != "rate_distortion":
+        raise ValueError("fixing.learning=post_training needs method=rate_distortion fixing=post_training")
+    return PostTraining(
+        partial(measurement.data.calibration, settings.images, augmented=settings.augmented),
+        measurement.scope,
+        bits=method.bits,
+        max_unique=method.max_unique,
+        max_order=method.max_order,
+        min_exponent=method.min_exponent,
+        shift=settings.shift,
+        sweeps=settings.sweeps,
+        seed=cfg.seed,
+    )
+
+
+def _refresh(model: nn.Module, *, data: DataModule | StreamModule, count: int) -> None:
+    """Estimate the statistics of norm layers again on augmented training images."""
+    device = next(model.parameters()).device
+    reestimate(model, (batch.to(device) for batch in data.calibration(count, batch_size=data.batch_size)))
+
+
+def _sigmas(cfg: DictConfig, scope: Scope, data: DataModule | StreamModule) -> Sigmas | None:
+    """What gives the initial sigma of each parameter in scope of a plain network, by name."""
+    if not cfg.method.gaussian:
+        return None
+    with blaming(cfg, "prior"):
+        prior = instantiate(cfg.prior)
+        if not isinstance(prior, FisherPrior):
+            prior(torch.tensor([0.3, -0.01, 0.0]))  # a setting out of range shows on a small tensor
+    if isinstance(prior, FisherPrior):
+        images = partial(data.calibration, prior.images, batch_size=25)
+        return lambda model: prior.sigmas(model, scope, images())
+    return lambda model: {name: prior(model.get_parameter(name)) for name in names_in_scope(model, scope)}
 
 
 def baseline_of(cfg: DictConfig, arguments: Mapping[str, Any]) -> Baseline | None:

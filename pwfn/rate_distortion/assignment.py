@@ -192,8 +192,8 @@ def fit(
 
     Alternation ends in the nearest of many local optima, and all candidates together are a bad place to start
     from: the values around 0, which lie densest, keep what they have. At a few bits the best values lie about
-    evenly (Gish and Pierce, 1968), so it starts from the multiples of each ``2**k`` and ``3 * 2**k`` among the
-    candidates, and the start with the least ``distortion + lambda bits`` is taken. That is done on a sample.
+    evenly (Gish and Pierce, 1968), so it starts from all, and from the multiples of ``2**k`` and ``3 * 2**k`` among
+    them whose nearest values have somewhat more bits than wanted, and the start with the least ``distortion + lambda bits`` is taken. That is done on a sample.
 
     Args:
         w: float32 ``[N]``.
@@ -210,7 +210,11 @@ def fit(
         few, weight = w, sensitivity
     mean = float((weight.double() * few.double().square()).mean())
     scale = mean * 4.0**-bits / 4 + 1e-30
-    starts = list(_starts(values))
+    starts = []
+    for start in _starts(values):
+        # too coarse cannot reach the target, far too fine would end where a coarser one does
+        if not starts or bits < _used(few, weight, 0.0, start).entropy < bits + 2:
+            starts.append(start)
     found: list[tuple[float, float, float, Code]] = []
     for keep in (1, 3):  # the first lambda is a guess
         ends = [alternate(few, weight, scale, start, max_unique=max_unique, floor=floor) for start in starts]
@@ -223,7 +227,15 @@ def fit(
             # values of equal use die together, and then the entropy jumps; another start may come nearer
             found.append((max(0.0, bits - TOLERANCE - code.entropy), distortion, end, code))
         _, _, scale, code = min(found, key=lambda x: x[:2])
-    return (scale, code) if few is w else _reach(w, sensitivity, bits, scale, code, max_unique, floor)
+    if few is not w:
+        code = alternate(w, sensitivity, scale, code, max_unique=max_unique, floor=floor)
+    # of one code the entropy does not jump
+    return search(lambda scale: _used(w, sensitivity, scale, code).entropy, bits, scale), code
+
+
+def _used(w: Tensor, sensitivity: Tensor, scale: float, code: Code) -> Code:
+    index = Envelope(code.values, code.lengths).assign(w, (2 * scale) / sensitivity)
+    return code_of(code.values, index.bincount(minlength=len(code.values)))
 
 
 def _starts(values: Tensor) -> Iterator[Code]:
@@ -252,10 +264,8 @@ def _reach(
     codes: dict[float, Code] = {}
 
     def entropy(scale: float) -> float:
-        code = alternate(w, sensitivity, scale, start, max_unique=max_unique, floor=floor)
-        index = Envelope(code.values, code.lengths).assign(w, (2 * scale) / sensitivity)
-        codes[scale] = code
-        return code_of(code.values, index.bincount(minlength=len(code.values))).entropy
+        codes[scale] = alternate(w, sensitivity, scale, start, max_unique=max_unique, floor=floor)
+        return _used(w, sensitivity, scale, codes[scale]).entropy
 
     scale = search(entropy, bits, scale)
     return scale, codes[scale]

@@ -17,7 +17,7 @@ import math
 import torch
 from torch import Tensor
 
-from pwfn.chunks import each
+from pwfn.kernels.chunks import map_chunks
 
 __all__ = ["Envelope"]
 
@@ -79,7 +79,7 @@ class Envelope:
                 place.add_(x > border, alpha=step)
             out.copy_(index.index_select(0, place))
 
-        each(locate, w.detach(), t.detach(), out)
+        map_chunks(locate, w.detach(), t.detach(), out)
         return out
 
 

@@ -137,6 +137,8 @@ def second_moments(
                         if gradient is not None:  # of the sum over B images, and of their mean B times its square
                             total.addcmul_(gradient, gradient)
             seen += len(batch)
+            for watch in watches:
+                watch.output = None  # it holds the whole graph
     finally:
         for handle in handles:
             handle.remove()
@@ -154,7 +156,10 @@ class _Watch:
         self.squares: Tensor | float = 0.0
 
     def forward(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        if isinstance(module, nn.MultiheadAttention) or self.rows_match is False:
+        if isinstance(module, nn.MultiheadAttention):
+            self._attention(module, args)
+            return
+        if self.rows_match is False:
             return
         x = args[0].detach()
         convolution = isinstance(module, nn.Conv1d | nn.Conv2d)
@@ -188,6 +193,13 @@ class _Watch:
         if output.requires_grad:
             self.output = output
             output.register_hook(backward)
+
+    def _attention(self, module: nn.MultiheadAttention, args: tuple[Tensor, ...]) -> None:
+        """Queries, keys and values are rows of one weight; their gradients pass no hook, so that all weigh 1."""
+        if len(args) == 3 and args[0] is args[1] is args[2]:
+            tokens = args[0].detach().flatten(0, -2)
+            self.inputs = self.inputs + (tokens.mT @ tokens)[None]
+            self.squares = tokens.new_ones(1, 3 * module.embed_dim)
 
     def moment(self, images: int) -> Moment | None:
         self.output = None

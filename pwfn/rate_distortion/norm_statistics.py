@@ -16,9 +16,10 @@ def correct(model: nn.Module, reference: nn.Module, images: Iterable[Tensor]) ->
     """Move running statistics by what the change of the weights does to them, measured on the same images.
 
     With ``m, v`` the mean and variance of a norm layer's input over the images in the changed network, and
-    ``m0, v0`` in the reference, the running statistics become ``mean0 + m - m0`` and ``var0 v / v0``. What the
-    images have of their own, few or not augmented as in training, is the same on both sides and falls out;
-    an unchanged network keeps its statistics to the bit of rounding.
+    ``m0, v0`` in the reference, the running statistics become ``m + (mean0 - m0) sqrt(v / v0)`` and
+    ``var0 v / v0``. What the images have of their own, few or not augmented as in training, is the same on both
+    sides and falls out: a channel that was only scaled or shifted is made up for exactly, and an unchanged
+    network keeps its statistics.
 
     Args:
         model: the changed network; its norm layers are changed in place.
@@ -76,7 +77,7 @@ class _Pair:
         assert mean is not None and var is not None
         spread = [(square - m.square()).clamp(min=0) for m, square in (found, reference)]
         ratio = (spread[0] + 1e-12) / (spread[1] + 1e-12)  # 1 where a channel is constant in both
-        self.layer.running_mean = (mean.double() + found[0] - reference[0]).to(mean.dtype)
+        self.layer.running_mean = (found[0] + (mean.double() - reference[0]) * ratio.sqrt()).to(mean.dtype)
         self.layer.running_var = (var.double() * ratio).to(var.dtype)
 
     def finish(self) -> None:

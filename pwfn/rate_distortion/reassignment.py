@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from pwfn.rate_distortion.assignment import Code, alternate, code_of, search
+from pwfn.rate_distortion.assignment import TOLERANCE, Code, code_of, search
 from pwfn.rate_distortion.envelope import Envelope
 
-__all__ = ["Sharing", "falling", "follow", "reassign", "settle", "share"]
+__all__ = ["Sharing", "begin", "falling", "follow", "reassign", "settle", "share"]
 
 
 class Sharing(NamedTuple):
@@ -25,21 +26,23 @@ class Sharing(NamedTuple):
 
 
 def falling(progress: float, start: float, end: float, over: float) -> float:
-    """The value on a line from ``start`` to ``end`` that is reached at ``progress = over``, and ``end`` after it.
+    """The value at ``progress`` of a parabola from ``start`` at 0 that lands on ``end`` at ``over`` and stays there.
+
+    It lands without a slope, so that lambda, which follows from behind, does not pass the target.
 
     >>> falling(0.25, 5.0, 3.0, 0.5)
-    4.0
+    3.5
     """
-    return end if progress >= over else start + (end - start) * progress / over
+    return end if progress >= over else end + (start - end) * (1 - progress / over) ** 2
 
 
 def follow(scale: float, entropy: float, target: float) -> float:
     """The lambda after an assignment whose entropy missed the target.
 
-    At high rates the entropy falls by one bit as lambda grows fourfold, ``log 4 = 1.4`` nats; the step taken is
-    a little shorter, and at most half a nat, because the counts lag behind.
+    At high rates the entropy falls by one bit as lambda grows fourfold, by ``log 4 = 1.4`` nats; half of that step
+    is taken, and at most half a nat, because the counts lag behind.
     """
-    return scale * math.exp(max(-0.5, min(0.5, entropy - target)))
+    return scale * math.exp(max(-0.5, min(0.5, 0.7 * (entropy - target))))
 
 
 def share(w: Tensor, sensitivity: Tensor, sharing: Sharing) -> Tensor:
@@ -52,6 +55,9 @@ def reassign(
     w: Tensor, sensitivity: Tensor, sharing: Sharing, target: float, max_unique: int
 ) -> tuple[Tensor, Sharing]:
     """Assign all weights once, with the lengths that their last assignment gave the values.
+
+    Where the entropy would fall short of the target, lambda is searched for after all: values that nobody takes
+    do not come back.
 
     Args:
         w: hidden weights, floating point ``[N]``.
@@ -66,29 +72,29 @@ def reassign(
     code = code_of(sharing.code.values, sharing.code.counts, max_unique=max_unique)
     index = share(w, sensitivity, Sharing(code, sharing.scale))
     taken = code_of(code.values, index.bincount(minlength=len(code.values)))
+    if taken.entropy < target - TOLERANCE:
+        return settle(w, sensitivity, sharing, target, max_unique)
     values = code.values.float().index_select(0, index)
     return values, Sharing(taken, follow(sharing.scale, taken.entropy, target))
 
 
-def settle(
-    w: Tensor, sensitivity: Tensor, sharing: Sharing, target: float, max_unique: int, *, rest: bool
-) -> tuple[Tensor, Sharing]:
-    """Assign all weights at an entropy in ``[target - 0.02, target]``, by a search for lambda.
+def settle(w: Tensor, sensitivity: Tensor, sharing: Sharing, target: float, max_unique: int) -> tuple[Tensor, Sharing]:
+    """Assign all weights once, with the lengths of their last assignment and a lambda that is searched for.
+
+    Few weights change their value, as it should be at the end: what the last assignment changes, no training
+    makes up for.
 
     Args:
         w, sensitivity, sharing, target, max_unique: as of :func:`reassign`.
-        rest: compute counts and assignment in turn until they rest, as a first assignment must, whose values have
-            no lengths. Otherwise the lengths stay, and few weights change: what the last assignment changes, no
-            training makes up for.
 
     Returns:
-        As :func:`reassign`. Where the entropy jumps over the interval, it is the nearest one found below.
+        As :func:`reassign`, at an entropy in ``[target - 0.02, target]``; where the entropy jumps over the
+        interval, it is the nearest one found below.
     """
+    code = code_of(sharing.code.values, sharing.code.counts, max_unique=max_unique)
     found: dict[float, tuple[Tensor, Code]] = {}
-    last = code_of(sharing.code.values, sharing.code.counts, max_unique=max_unique)
 
     def entropy(scale: float) -> float:
-        code = alternate(w, sensitivity, scale, sharing.code, max_unique=max_unique) if rest else last
         index = share(w, sensitivity, Sharing(code, scale))
         taken = code_of(code.values, index.bincount(minlength=len(code.values)))
         found[scale] = code.values.float().index_select(0, index), taken
@@ -97,5 +103,21 @@ def settle(
     scale = search(entropy, target, sharing.scale)
     if scale not in found:  # the search gives the end of an interval, which it need not have looked at
         entropy(scale)
-    values, code = found[scale]
-    return values, Sharing(code, scale)
+    values, taken = found[scale]
+    return values, Sharing(taken, scale)
+
+
+def begin(w: Tensor, sensitivity: Tensor, values: Tensor, target: float, max_unique: int) -> tuple[Tensor, Sharing]:
+    """Make the first assignment, from the counts that the values have when each weight takes the nearest one.
+
+    Args:
+        values: float64 ``[C]``, sorted, the candidates.
+        w, sensitivity, target, max_unique: as of :func:`reassign`.
+
+    Returns:
+        As :func:`settle`.
+    """
+    index = share(w, sensitivity, Sharing(Code(values, torch.ones_like(values), torch.zeros_like(values)), 0.0))
+    code = code_of(values, index.bincount(minlength=len(values)))
+    guess = float(sensitivity.double().mean() * w.double().var(correction=0)) * 4.0**-target + 1e-30
+    return settle(w, sensitivity, Sharing(code, guess), target, max_unique)

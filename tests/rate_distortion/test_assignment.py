@@ -103,7 +103,7 @@ def test_each_weight_has_its_cheapest_value_under_the_final_counts() -> None:
     code = alternate(w, sensitivity, 1e-4, start, max_unique=64)
     index = Envelope(code.values, code.lengths).assign(w, 2e-4 / sensitivity)
     again = code_of(code.values, index.bincount(minlength=len(code.values)))
-    assert abs(again.entropy - code.entropy) < 2e-3
+    assert abs(again.entropy - code.entropy) < 5e-3
     table = costs(code.values, code.lengths, w, 2e-4 / sensitivity)
     assert torch.equal(index.long(), table.argmin(1))
 
