@@ -15,6 +15,7 @@ from pwfn import clustering, sigma_join
 from pwfn.assignment import Assignment
 from pwfn.fixing import Assign, Recluster, SigmaJoin, fix, write
 from pwfn.gaussian import flat_weights, gaussian_weights
+from pwfn.post_training import PostTraining
 from pwfn.ranks import broadcast_from_rank_0, ignore_in_ddp_broadcast, is_clustering_rank, seed_rank
 from pwfn.record import Fixing, figures, picks
 from pwfn.rounds import Rounds
@@ -34,8 +35,7 @@ class WeightFixing(L.Callback):
         assign: proposes the shared values; :func:`pwfn.clustering.assign` with the paper's settings if None.
         join: the sigma join.
         recluster, per_tensor: see :func:`pwfn.fixing.fix`.
-        propose: assigns from the network itself instead of from its weights as vectors, ``propose(model)``; it may
-            look at what the layers compute, and must leave the network as it is but for statistics of norm layers.
+        propose: assigns from the network itself, instead of from its weights as vectors.
         refresh: called with the network after each round, to estimate the statistics of its norm layers again; the
             accuracy in between gets columns of its own, ``acc1_kept`` and so on.
         evaluate: optional; gives ``acc1``, ``acc5`` and ``loss`` of a network in evaluation mode, measured
@@ -51,7 +51,7 @@ class WeightFixing(L.Callback):
         join: SigmaJoin = sigma_join.std_mu,
         recluster: Recluster = "all",
         per_tensor: bool = False,
-        propose: Callable[[nn.Module], Assignment] | None = None,
+        propose: PostTraining | None = None,
         refresh: Callable[[nn.Module], None] | None = None,
         evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
         listener: Callable[[L.Trainer, Fixing], None] | None = None,

@@ -12,13 +12,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pwfn import apot, rate_distortion
 from pwfn.assignment import Assignment
-from pwfn.gaussian import gaussian_weights, to_deterministic
+from pwfn.gaussian import gaussian_weights
 from pwfn.scope import Scope
 
 __all__ = ["PostTraining"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class PostTraining:
     """Assigns all weights in scope of a converted network by :func:`pwfn.rate_distortion.fix`.
 
@@ -26,6 +26,7 @@ class PostTraining:
         images: gives batches of images, with or without labels.
         scope: that of the conversion.
         bits, max_unique, max_order, min_exponent, shift, sweeps, seed: as of :func:`pwfn.rate_distortion.fix`.
+        network: the plain network that :meth:`keep` remembers.
     """
 
     images: Callable[[], Iterable[Tensor]]
@@ -37,6 +38,11 @@ class PostTraining:
     shift: bool = False
     sweeps: int = 1
     seed: int = 0
+    network: nn.Module | None = None
+
+    def keep(self, network: nn.Module) -> None:
+        """Remember a network as it is now, before its conversion: the layers are looked at in a copy."""
+        self.network = copy.deepcopy(network)
 
     def __call__(self, model: nn.Module) -> Assignment:
         """Assign all weights; the statistics of norm layers are corrected for it, all else stays as it is.
@@ -44,9 +50,11 @@ class PostTraining:
         Args:
             model: a network converted by :func:`pwfn.to_gaussian`, or a module around one.
         """
-        network = next(module for module in model.modules() if _converted_here(module))
-        fixed = to_deterministic(copy.deepcopy(network))
-        device = next(network.parameters()).device
+        if self.network is None:
+            raise RuntimeError("post-training fixing needs the plain network: call keep(network) before its conversion")
+        fixed = self.network
+        device = next(model.parameters()).device
+        fixed.to(device)
         result = rate_distortion.fix(
             fixed,
             (batch.to(device) for batch in self.images()),
@@ -59,12 +67,12 @@ class PostTraining:
             seed=self.seed,
             scope=self.scope,
         )
-        state = fixed.state_dict()
+        weights, norms = dict(fixed.named_parameters(remove_duplicate=False)), dict(fixed.named_modules())
+        network = next(module for module in model.modules() if type(module) is type(fixed))
         for name, module in network.named_modules():
-            if isinstance(module, _BatchNorm) and module.running_mean is not None:
-                module.running_mean = state[f"{name}.running_mean"]
-                module.running_var = state[f"{name}.running_var"]
-        values = torch.cat([state[name].flatten() for name, _, _ in gaussian_weights(network)])
+            if isinstance(module, _BatchNorm):
+                module.load_state_dict(norms[name].state_dict(), strict=False)
+        values = torch.cat([weights[name].detach().flatten() for name, _, _ in gaussian_weights(network)])
         centroids, group, counts = values.unique(return_inverse=True, return_counts=True)
         return Assignment(
             values=values,
@@ -82,8 +90,3 @@ class PostTraining:
             },
             shares=result.share,
         )
-
-
-def _converted_here(module: nn.Module) -> bool:
-    """Whether this is the network that was converted, and no module around it: it draws before its forward."""
-    return any(getattr(hook, "__name__", "") == "draw" for hook in module._forward_pre_hooks.values())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import Logger
+from torch import nn
 
 from pwfn.callback import WeightFixing
 from pwfn.classifier import Classifier
@@ -33,6 +34,7 @@ class Experiment:
         learning, fixing: the callbacks of the rounds.
         make_logger: opens the logger.
         make_trainer: builds the trainer of all rounds around a logger.
+        keep_start: called with the starting network before its conversion, by what needs it later on.
         compile: whether the network is compiled.
     """
 
@@ -47,4 +49,5 @@ class Experiment:
     fixing: WeightFixing
     make_logger: Callable[[], Logger]
     make_trainer: Callable[[Logger], L.Trainer]
+    keep_start: Sequence[Callable[[nn.Module], None]]
     compile: bool

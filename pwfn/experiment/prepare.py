@@ -89,6 +89,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
             epochs=rounds.epochs,
             minutes=cfg.checkpoint.minutes,
         ),
+        keep_start=[part.keep for part in (classifier.distillation, fixing.propose) if part is not None],
         compile=bool(cfg.trainer.compile),
     )
 
