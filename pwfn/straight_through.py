@@ -22,7 +22,7 @@ from pwfn.method import straight_through
 from pwfn.rate_distortion.assignment import candidates, code_of
 from pwfn.rate_distortion.reassignment import Sharing, begin, falling, reassign, settle
 
-__all__ = ["StraightThrough"]
+__all__ = ["StraightThrough", "normalised"]
 
 
 class StraightThrough(L.Callback):
@@ -98,7 +98,7 @@ class StraightThrough(L.Callback):
             return
         self.step = step
         if self.sharing is None and self.measure is not None:
-            self.sensitivity = _normalised(self.measure(pl_module), self.power)
+            self.sensitivity = normalised(self.measure(pl_module), self.power)
         self._assign(pl_module, step / steps, last=step == last)
         assert self.sharing is not None
         code = self.sharing.code
@@ -156,7 +156,7 @@ class StraightThrough(L.Callback):
             start = end
 
 
-def _normalised(sensitivity: Tensor, power: float) -> Tensor:
+def normalised(sensitivity: Tensor, power: float) -> Tensor:
     """The power of the sensitivity, float32 of mean 1."""
     if not (sensitivity.min() > 0 and sensitivity.max() < math.inf):
         raise ValueError("straight_through.sensitivity must be finite and positive")

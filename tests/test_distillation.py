@@ -17,6 +17,12 @@ def logits(*probabilities: float) -> torch.Tensor:
     return torch.tensor([probabilities]).log()
 
 
+def kept(network: nn.Module, **settings: float) -> Distillation:
+    distillation = Distillation(**settings)
+    distillation.keep(network)
+    return distillation
+
+
 def test_divergence_by_hand() -> None:
     # KL((1/2, 1/2), (1/4, 3/4)) = 1/2 log 2 + 1/2 log 2/3
     expected = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
@@ -39,16 +45,16 @@ def test_mixture_and_its_ends() -> None:
     loss, other = torch.tensor(2.0), start + torch.tensor([1.0, 0.0])
     apart = float(divergence(other, start, 4.0))
     assert apart > 0
-    assert float(Distillation(network)(loss, other, images)) == pytest.approx(1 + apart / 2)
-    assert float(Distillation(network)(loss, start, images)) == pytest.approx(1, abs=1e-6)
-    assert Distillation(network, weight=0.0)(loss, other, images) is loss
-    assert float(Distillation(network, weight=1.0)(loss, other, images)) == pytest.approx(apart)
+    assert float(kept(network)(loss, other, images)) == pytest.approx(1 + apart / 2)
+    assert float(kept(network)(loss, start, images)) == pytest.approx(1, abs=1e-6)
+    assert kept(network, weight=0.0)(loss, other, images) is loss
+    assert float(kept(network, weight=1.0)(loss, other, images)) == pytest.approx(apart)
 
 
 def test_teacher_is_a_frozen_copy_outside_of_the_checkpoint() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 3))
-    distillation = Distillation(network)
+    distillation = kept(network)
     before = {name: value.clone() for name, value in distillation.teacher.state_dict().items()}
     classifier = Classifier(network, partial(torch.optim.SGD, lr=0.1), 3, distillation=distillation)
     assert not any("teacher" in name for name in classifier.state_dict())
@@ -72,4 +78,4 @@ def test_teacher_is_a_frozen_copy_outside_of_the_checkpoint() -> None:
 @pytest.mark.parametrize("setting", [{"weight": 1.5}, {"weight": -0.1}, {"temperature": 0.0}])
 def test_settings_are_checked(setting: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"distillation.{next(iter(setting))}"):
-        Distillation(nn.Linear(1, 1), **setting)
+        Distillation(**setting)

@@ -24,7 +24,7 @@ from pwfn.gaussian import flat_weights, gaussian_weights, to_deterministic, to_g
 from pwfn.rate_distortion.assignment import code_of
 from pwfn.rate_distortion.reassignment import Sharing, begin, falling, follow, reassign, settle
 from pwfn.rounds import Rounds
-from pwfn.straight_through import StraightThrough
+from pwfn.straight_through import StraightThrough, normalised
 
 
 def test_falling_target() -> None:
@@ -84,10 +84,10 @@ def test_forward_has_the_value_and_mu_the_gradient() -> None:
 
 def test_power_of_the_sensitivity() -> None:
     d = torch.tensor([100.0, 25.0])
-    torch.testing.assert_close(StraightThrough(sensitivity=d, power=1.0).sensitivity, torch.tensor([1.6, 0.4]))
-    torch.testing.assert_close(StraightThrough(sensitivity=d).sensitivity, torch.tensor([4 / 3, 2 / 3]))
+    torch.testing.assert_close(normalised(d, 1.0), torch.tensor([1.6, 0.4]))
+    torch.testing.assert_close(normalised(d, 0.5), torch.tensor([4 / 3, 2 / 3]))
     with pytest.raises(ValueError, match="positive"):
-        StraightThrough(sensitivity=torch.tensor([1.0, 0.0]))
+        normalised(torch.tensor([1.0, 0.0]), 0.5)
 
 
 class Interruption(L.Callback):
@@ -129,7 +129,7 @@ def fit(
     trainer = L.Trainer(
         max_epochs=4,
         callbacks=[
-            StraightThrough(2.0, start=4.0, every=4, max_unique=10, min_exponent=-6, sensitivity=sensitivity),
+            StraightThrough(2.0, start=4.0, every=4, max_unique=10, min_exponent=-6, sensitivity=lambda _: sensitivity),
             WeightFixing(Rounds([1.0], first_epochs=4, first_fraction=1.0), assign=method.straight_through),
             ModelCheckpoint(folder, filename="last", enable_version_counter=False),
             *callbacks,

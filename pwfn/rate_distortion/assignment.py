@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pwfn import apot
 from pwfn.assignment import Assignment
+from pwfn.rate_distortion.codes import Code, candidates, code_of
 from pwfn.rate_distortion.envelope import Envelope
 
 __all__ = ["Code", "alternate", "assign", "candidates", "code_of", "fit", "search"]
@@ -23,56 +23,6 @@ TOLERANCE = 0.02  # bits
 SAMPLE = 2**15  # weights among which the codebook is found first, of far more
 PASSES = 50
 REST = 5e-4  # bits by which the entropy still moves when counts and assignment count as resting
-
-
-class Code(NamedTuple):
-    """The values in use, sorted, how many weights have each (int64), and its length in bits (float64)."""
-
-    values: Tensor
-    counts: Tensor
-    lengths: Tensor
-
-    @property
-    def entropy(self) -> float:
-        """Bits a weight."""
-        return float((self.counts * self.lengths).sum() / self.counts.sum())
-
-
-def code_of(values: Tensor, counts: Tensor, *, max_unique: int | None = None, floor: float = 0.0) -> Code:
-    """The ideal code of values that are used this often; values that are not used die.
-
-    Args:
-        values: ``[C]``, sorted.
-        counts: int64 ``[C]``.
-        max_unique: the least used values beyond this number die too, the higher ones first on a tie.
-        floor: so do those with a smaller share of the weights, the most used one excepted.
-    """
-    keep = counts >= max(1.0, min(floor * float(counts.sum()), float(counts.max())))
-    if max_unique is not None and int(keep.sum()) > max_unique:
-        keep = torch.zeros_like(keep)
-        keep[counts.sort(descending=True, stable=True).indices[:max_unique]] = True
-    values, counts = values[keep], counts[keep]
-    return Code(values, counts, -(counts.double() / counts.sum()).log2())
-
-
-def candidates(w: Tensor, *, max_order: int, min_exponent: int | None = None) -> Tensor:
-    """Sums of at most ``max_order`` powers of two, up to the first power that no weight exceeds.
-
-    Args:
-        w: weights, any shape.
-        max_order: at least 1.
-        min_exponent: smallest power; None is 12 below the power that no weight exceeds.
-
-    Returns:
-        float64 ``[C]`` on the device of ``w``, sorted, symmetric, with 0.
-    """
-    largest = float(w.abs().max()) if w.numel() else 0.0
-    top = math.ceil(math.log2(largest)) if largest > 0 else 0
-    lowest = top - 12 if min_exponent is None else min_exponent
-    # The list of powers ends below its bound, so that the bound itself is a sum only of order two.
-    bound = 2.0 ** max(top, lowest)
-    sums = apot.candidates(bound, max_order, min_exponent=lowest)
-    return torch.cat((sums, sums.new_tensor([-bound, bound]))).unique().to(w.device)
 
 
 def alternate(
@@ -192,8 +142,9 @@ def fit(
 
     Alternation ends in the nearest of many local optima, and all candidates together are a bad place to start
     from: the values around 0, which lie densest, keep what they have. At a few bits the best values lie about
-    evenly (Gish and Pierce, 1968), so it starts from all, and from the multiples of ``2**k`` and ``3 * 2**k`` among
-    them whose nearest values have somewhat more bits than wanted, and the start with the least ``distortion + lambda bits`` is taken. That is done on a sample.
+    evenly (Gish and Pierce, 1968). So it starts from all candidates, and from the multiples of ``2**k`` and
+    ``3 * 2**k`` among them whose nearest values have somewhat more bits than wanted; the start with the least
+    ``distortion + lambda bits`` is taken. That is done on a sample.
 
     Args:
         w: float32 ``[N]``.
@@ -210,7 +161,7 @@ def fit(
         few, weight = w, sensitivity
     mean = float((weight.double() * few.double().square()).mean())
     scale = mean * 4.0**-bits / 4 + 1e-30
-    starts = []
+    starts: list[Code] = []
     for start in _starts(values):
         # too coarse cannot reach the target, far too fine would end where a coarser one does
         if not starts or bits < _used(few, weight, 0.0, start).entropy < bits + 2:

@@ -23,7 +23,7 @@ from pwfn.scope import Place
 
 __all__ = ["Layer", "observe"]
 
-MICRO = 25  # images of a backward pass
+MICRO, NUMBERS = 25, 2**20  # at most so many images, and numbers in them, go through a backward pass together
 GROUP_FLOOR = 1e-2  # of the mean over a layer: a row whose outputs are dead is still worth that much
 
 
@@ -80,7 +80,7 @@ def observe(
     pass over the images; if all do not fit at once they are kept in ``folder``.
     """
     parameters = [getattr(module, key) for _, module, key in places]
-    micro = [part for batch in images for part in batch.split(MICRO)]
+    micro = [part for batch in images if len(batch) for part in batch.split(_micro(batch))]
     information: list[Tensor] = []
     layers: dict[int, Layer] = {}
     groups = list(_groups(places, memory)) or [[]]
@@ -105,6 +105,11 @@ def observe(
             flat = parameters[k].detach().float().reshape(1, 1, -1)
             layers[k] = Layer(f"{name}.{key}", parameters[k], flat, None, information[k].reshape(1, 1, -1))
     return [layers[k] for k in range(len(places))]
+
+
+def _micro(batch: Tensor) -> int:
+    # large activations come as fresh pages each time, and clearing these takes as long as the work itself
+    return max(1, min(MICRO, NUMBERS // max(1, batch[0].numel())))
 
 
 def _groups(places: Sequence[Place], memory: float) -> Iterator[list[int]]:

@@ -90,8 +90,9 @@ def _border(module: nn.Conv1d | nn.Conv2d, size: Sequence[int]) -> list[int]:
     elif module.padding == "same":
         both = spans
     else:
-        ends = [0] * len(size) if module.padding == "valid" else module.padding
-        return [n for end in reversed(list(ends)) for n in (int(end), int(end))]
+        if isinstance(module.padding, str):  # "valid"
+            return [0, 0] * len(size)
+        return [n for end in reversed(module.padding) for n in (end, end)]
     return [n for total in reversed(both) for n in (total // 2, total - total // 2)]
 
 

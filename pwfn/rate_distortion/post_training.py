@@ -9,7 +9,7 @@ import copy
 import math
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -138,7 +138,7 @@ def fix(
         result = _write(layers, code, index, scale)
     count = norm_statistics.correct(model, reference, batches) if reference is not None else 0
     model.train(training)
-    return Result(norm_layers=count, **result)
+    return replace(result, norm_layers=count)
 
 
 def _batches(images: Tensor | Iterable[Tensor | tuple[Tensor, Tensor] | list[Tensor]]) -> list[Tensor]:
@@ -208,8 +208,8 @@ def _choose(layer: Layer, code: Code, scale: float, sweeps: int) -> Tensor:
     return refine(layer.w, h, layer.g, scale, code.values, code.lengths, index, sweeps=sweeps) if sweeps else index
 
 
-def _write(layers: list[Layer], code: Code, index: Tensor, scale: float) -> dict[str, object]:
-    """Put the values into the parameters; the figures of :class:`Result`."""
+def _write(layers: list[Layer], code: Code, index: Tensor, scale: float) -> Result:
+    """Put the values into the parameters."""
     parts = index.split([layer.w.numel() for layer in layers])
     losses = []
     for layer, part in zip(layers, parts, strict=True):
@@ -225,14 +225,15 @@ def _write(layers: list[Layer], code: Code, index: Tensor, scale: float) -> dict
     total = sum(losses)
     weights = torch.cat([layer.parameter.detach().flatten() for layer in layers])
     used = code_of(code.values, index.bincount(minlength=len(code.values)))
-    return {
-        "bits": used.entropy,
-        "unique": len(used.values),
-        "unique_weights": len(weights.unique()),
-        "scale": scale,
-        "distortion": total,
-        "zeros": int((weights == 0).sum()),
-        "weights": len(weights),
-        "share": {layer.name: loss / max(total, 1e-30) for layer, loss in zip(layers, losses, strict=True)},
-        "exponents": {layer.name: layer.exponent for layer in layers},
-    }
+    return Result(
+        bits=used.entropy,
+        unique=len(used.values),
+        unique_weights=len(weights.unique()),
+        scale=scale,
+        distortion=total,
+        zeros=int((weights == 0).sum()),
+        weights=len(weights),
+        norm_layers=0,
+        share={layer.name: loss / max(total, 1e-30) for layer, loss in zip(layers, losses, strict=True)},
+        exponents={layer.name: layer.exponent for layer in layers},
+    )
