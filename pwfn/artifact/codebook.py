@@ -22,6 +22,7 @@ from pwfn.apot import terms
 
 __all__ = [
     "MAX_ORDER",
+    "MAX_UNIQUE",
     "Histogram",
     "counted",
     "decode",
@@ -35,6 +36,12 @@ __all__ = [
 
 MAX_ORDER = 8
 """A value of more powers of two than this is no shift-and-add constant; k-means values have about twelve."""
+
+
+MAX_UNIQUE = 2**16
+"""With more shared values than this a network is not fixed, and all its tensors are stored plainly."""
+
+_MAX_COUNT = 2**48
 
 
 class Histogram(NamedTuple):
@@ -96,15 +103,26 @@ def from_json(text: str) -> list[Histogram]:
     """Read the models that :func:`to_json` wrote.
 
     Raises:
-        ValueError: if a model counts values that there are not, or counts none of a value.
+        ValueError: if there are more values than :data:`MAX_UNIQUE`, or one twice; if a model counts values that
+            there are not, or counts none of a value.
     """
     table = json.loads(text)
     if "float32" in table:
-        values = torch.tensor(table["float32"], dtype=torch.int32).view(torch.float32)
+        values = torch.from_numpy(_whole(table["float32"]).astype(np.int32)).view(torch.float32)
     else:
-        sums = [sum_of_powers(exponents, bool(negative)) for negative, *exponents in table["sums"]]
+        sums = [sum_of_powers(exponents, bool(negative)) for negative, *exponents in table["sums"][: MAX_UNIQUE + 1]]
         values = torch.tensor(sums, dtype=torch.float32)
+    if len(values) > MAX_UNIQUE or len(values.view(torch.int32).unique()) < len(values):
+        raise ValueError(f"the codebook holds a value twice, or more than {MAX_UNIQUE}")
     return [_model_of(values, row) for row in table["counts"]]
+
+
+def _whole(numbers: Sequence[int]) -> np.ndarray:
+    """Integers of a JSON list; NumPy would also make some of texts and fractions."""
+    found = np.array(numbers) if numbers else np.empty(0, np.int64)
+    if found.dtype != np.int64 or found.ndim != 1 or (abs(found.astype(float)) >= _MAX_COUNT).any():
+        raise ValueError("a codebook holds something else than integers")
+    return found
 
 
 def _row(values: Tensor, model: Histogram) -> list[int]:
@@ -114,7 +132,7 @@ def _row(values: Tensor, model: Histogram) -> list[int]:
 
 
 def _model_of(values: Tensor, row: Sequence[int]) -> Histogram:
-    entries = np.array(row, dtype=np.int64)  # for short rows several times faster than a tensor
+    entries = _whole(row)  # for short rows several times faster than a tensor
     held = entries > 0
     at = np.where(held, 1, -entries).cumsum()[held] - 1
     if not (entries.all() and (at >= 0).all() and (at < len(values)).all()):

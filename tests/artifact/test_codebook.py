@@ -55,7 +55,7 @@ def test_models_of_tensors_by_hand() -> None:
 
 @pytest.mark.parametrize("row", [[0, 1], [1, 1, 1], [-2, 1], [-(2**62), -(2**62), 1]])
 def test_models_that_do_not_fit_the_values(row: list[int]) -> None:
-    with pytest.raises(ValueError, match="does not hold"):
+    with pytest.raises(ValueError, match=r"does not hold|integers"):
         codebook.from_json(json.dumps({"counts": [row], "sums": [[0, 0], [0, 1]]}))
 
 

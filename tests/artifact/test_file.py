@@ -393,10 +393,27 @@ def test_header_bomb_is_refused(tiny: Path) -> None:
         artifact.read(tiny)
 
 
-def test_malicious_target_is_refused(tiny: Path) -> None:
-    forge(tiny, architecture={"_target_": "os.system", "kwargs": {"command": "true"}})
-    with pytest.raises(ValueError, match=r"tiny\.pwfn: refused to import 'os\.system'"):
-        artifact.load(tiny)
+def test_a_network_of_the_users_own_is_given(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, own = tmp_path / "own.pwfn", nn.Linear(8, 2)
+    described = {"_target_": "mine.make_network", "kwargs": {"width": 8}}
+    artifact.save(path, own.state_dict(), [], architecture=described)
+    assert "is read with pwfn.load(path, architecture=...) alone: 'mine.make_network'" in caplog.text
+    assert artifact.read(path)[0] == described
+    with pytest.raises(ValueError, match=r"own\.pwfn holds a network .*'mine\.make_network'.*architecture=\.\.\."):
+        artifact.load(path)
+    for network in (nn.Linear(8, 2), lambda: nn.Linear(8, 2)):
+        loaded = artifact.load(path, architecture=network)
+        assert not loaded.training and same_bits(loaded.state_dict()["weight"], own.weight.detach())
+    with pytest.raises(ValueError, match=r"own\.pwfn: 1 of its tensors do not fit its network, such as 'weight'"):
+        artifact.load(path, architecture=nn.Linear(9, 2))
+
+
+def test_a_given_network_must_tie_what_the_file_ties(tmp_path: Path) -> None:
+    tied = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    artifact.save(tmp_path / "f", tied.state_dict(), [], architecture={"_target_": "mine.tied"})
+    tied[1].weight = tied[0].weight
+    with pytest.raises(ValueError, match=r"ties '1\.weight' to a tensor from which it differs"):
+        artifact.load(tmp_path / "f", architecture=tied)
 
 
 def test_weights_of_another_network_are_refused(tiny: Path) -> None:
