@@ -108,7 +108,7 @@ def from_json(text: str) -> list[Histogram]:
     """
     table = json.loads(text)
     if "float32" in table:
-        values = torch.from_numpy(_whole(table["float32"]).astype(np.int32)).view(torch.float32)
+        values = torch.tensor(_whole(table["float32"]).tolist(), dtype=torch.int32).view(torch.float32)
     else:
         sums = [sum_of_powers(exponents, bool(negative)) for negative, *exponents in table["sums"][: MAX_UNIQUE + 1]]
         values = torch.tensor(sums, dtype=torch.float32)
