@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pwfn import apot
@@ -20,6 +19,7 @@ from pwfn.artifact import export as exports
 from pwfn.artifact import file as artifact
 from pwfn.compression import order_shares, sharing
 from pwfn.experiment import evaluation
+from pwfn.model.network import read_weights
 from pwfn.rundir.files import write_csv, write_json
 from pwfn.scope import Scope, names_in_scope
 
@@ -27,6 +27,9 @@ __all__ = ["WEIGHTS", "codebook", "conclude", "export", "layers"]
 
 WEIGHTS = ("baseline.safetensors", "model.safetensors", "sigma.safetensors")
 """The weight files of a run; without sigma the last one is empty."""
+
+AGAIN = "delete it and start the run again, which goes on from its last checkpoint"
+"""What to do where a weight file of a run is damaged."""
 
 
 def conclude(
@@ -62,9 +65,9 @@ def conclude(
     """
     settings = settings or evaluation.Settings()
     names = names_in_scope(model, scope)
-    baseline, state = load_file(folder / "baseline.safetensors"), load_file(folder / "model.safetensors")
+    baseline, state = (read_weights(folder / f"{name}.safetensors", advice=AGAIN) for name in ("baseline", "model"))
     spread = {} if prior is None else {name: prior(baseline[name]) for name in names}
-    sigmas = load_file(folder / "sigma.safetensors") if prior is not None else {}
+    sigmas = read_weights(folder / "sigma.safetensors", advice=AGAIN) if prior is not None else {}
     measured = {}
     for stage, weights, sigma in (("baseline", baseline, spread), ("final", state, sigmas)):
         model.load_state_dict(weights)
