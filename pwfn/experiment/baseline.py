@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,17 +12,18 @@ import lightning as L
 import torch
 from filelock import FileLock
 from lightning.pytorch.plugins.environments import LightningEnvironment
-from safetensors.torch import save_file
 from torch import nn
 
 from pwfn.classifier import Classifier
 from pwfn.dataset.loading import DataModule
 from pwfn.dataset.streaming import StreamModule
 from pwfn.experiment.checkpoints import AtomicCheckpoints, checkpointing, last_checkpoint
-from pwfn.model.network import load_weights
+from pwfn.model.network import load_weights, read_weights, save_weights
 from pwfn.rundir.files import atomic
 
 __all__ = ["one_cycle", "train_once"]
+
+log = logging.getLogger(__name__)
 
 
 def one_cycle(optimizer: torch.optim.Optimizer, steps: int, *, max_lr: float) -> torch.optim.lr_scheduler.LRScheduler:
@@ -42,7 +45,7 @@ def train_once(
     """Give ``model`` the weights in ``folder``, training them there first if nobody has.
 
     Safe when several processes start at once: one trains, the others wait for its weights. Training goes on
-    from a checkpoint if it was interrupted.
+    from a checkpoint if it was interrupted. Weights that are no longer those that were written are made anew.
 
     Args:
         model: the network, fresh.
@@ -53,9 +56,13 @@ def train_once(
         seed: of the random numbers in training.
         trainer: arguments of ``lightning.Trainer``.
     """
-    weights = folder / "baseline.safetensors"
+    weights, digest = folder / "baseline.safetensors", folder / "baseline.sha256"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
+        if weights.exists() and not _whole(weights, digest):
+            log.warning("%s is damaged and is made anew", weights)
+            weights.unlink()
+            digest.unlink(missing_ok=True)
         if not weights.exists():
             print(f"training the baseline for {epochs} epochs: {weights}", flush=True)
             L.seed_everything(seed, verbose=False)
@@ -69,7 +76,22 @@ def train_once(
                 plugins=[LightningEnvironment(), AtomicCheckpoints()],
             )
             fit.fit(classifier, data, ckpt_path=last_checkpoint(folder))
-            state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
-            with atomic(weights) as temporary:
-                save_file(state, temporary)
-    load_weights(model, weights)
+            save_weights(weights, model.state_dict())
+            with atomic(digest) as temporary:
+                temporary.write_text(_digest(weights))
+    load_weights(model, weights, advice=f"delete {folder}")
+
+
+def _whole(weights: Path, digest: Path) -> bool:
+    """Whether weights are those that were written; where no digest was kept of them, whether they can be read."""
+    if digest.exists():
+        return digest.read_text().strip() == _digest(weights)
+    try:
+        read_weights(weights)
+    except ValueError:
+        return False
+    return True
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -28,7 +28,7 @@ __all__ = ["WEIGHTS", "codebook", "conclude", "export", "layers"]
 WEIGHTS = ("baseline.safetensors", "model.safetensors", "sigma.safetensors")
 """The weight files of a run; without sigma the last one is empty."""
 
-AGAIN = "delete it and start the run again, which goes on from its last checkpoint"
+AGAIN = "delete it and the run's summary.json, and start the run again, which goes on from its last checkpoint"
 """What to do where a weight file of a run is damaged."""
 
 
