@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pwfn.artifact.file import load
+    from pwfn.artifact.network import save
     from pwfn.fixing import WeightFixing, fix
     from pwfn.gaussian import to_deterministic, to_gaussian
     from pwfn.learning import GaussianLearning
     from pwfn.rounds import Rounds
 
-__all__ = ["GaussianLearning", "Rounds", "WeightFixing", "fix", "load", "to_deterministic", "to_gaussian"]
+__all__ = ["GaussianLearning", "Rounds", "WeightFixing", "fix", "load", "save", "to_deterministic", "to_gaussian"]
 
 __version__ = "0.1.0"
 
@@ -20,6 +21,7 @@ _HOMES = {
     "WeightFixing": "fixing",
     "fix": "fixing",
     "load": "artifact.file",
+    "save": "artifact.network",
     "to_deterministic": "gaussian",
     "to_gaussian": "gaussian",
 }
