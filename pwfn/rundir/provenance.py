@@ -12,7 +12,7 @@ from pwfn.rundir.files import atomic, write_json
 
 __all__ = ["git_state", "record", "snapshot"]
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def git_state(package: Path) -> tuple[dict[str, Any], str] | None:
