@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pwfn.artifact.file import load
+    from pwfn.artifact.network import save
     from pwfn.callback import WeightFixing
     from pwfn.distillation import Distillation
     from pwfn.fixing import fix
@@ -21,6 +22,7 @@ __all__ = [
     "WeightFixing",
     "fix",
     "load",
+    "save",
     "to_deterministic",
     "to_gaussian",
 ]
@@ -35,6 +37,7 @@ _HOMES = {
     "WeightFixing": "callback",
     "fix": "fixing",
     "load": "artifact.file",
+    "save": "artifact.network",
     "to_deterministic": "gaussian",
     "to_gaussian": "gaussian",
 }

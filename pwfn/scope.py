@@ -17,14 +17,24 @@ Scope = Callable[[nn.Module], Iterator[Place]]
 
 
 def conv_linear(model: nn.Module) -> Iterator[Place]:
-    """Weight and bias of every convolution and linear layer, subclasses included (the paper's scope)."""
+    """Weight and bias of every convolution and linear layer, subclasses included (the paper's scope).
+
+    Raises:
+        ValueError: if such a layer computes its weight from other parameters, as ``weight_norm`` lets it.
+    """
+    _require_own_weights(model)
     for name, module, key in all(model):
         if key in ("weight", "bias") and _is_conv_or_linear(module):
             yield name, module, key
 
 
 def conv_linear_norm(model: nn.Module) -> Iterator[Place]:
-    """As :func:`conv_linear`, and the weight and bias of normalisation layers."""
+    """As :func:`conv_linear`, and the weight and bias of normalisation layers.
+
+    Raises:
+        ValueError: as :func:`conv_linear`.
+    """
+    _require_own_weights(model)
     for name, module, key in all(model):
         if key in ("weight", "bias") and (_is_conv_or_linear(module) or _is_norm(module)):
             yield name, module, key
@@ -44,6 +54,18 @@ def names_in_scope(model: nn.Module, scope: Scope) -> list[str]:
     for prefix, module, key in scope(model):
         seen.setdefault(getattr(module, key), f"{prefix}.{key}" if prefix else key)
     return list(seen.values())
+
+
+def _require_own_weights(model: nn.Module) -> None:
+    layers = [(name, module) for name, module in model.named_modules() if _is_conv_or_linear(module)]
+    computed = [name or "the network" for name, module in layers if "weight" not in module._parameters]
+    if computed:
+        more = f" and {len(computed) - 4} more" if len(computed) > 4 else ""
+        raise ValueError(
+            f"{', '.join(computed[:4])}{more} compute their weights from other parameters (weight_norm, spectral_norm "
+            "or another parametrization): remove it first, by torch.nn.utils.remove_weight_norm, remove_spectral_norm "
+            "or parametrize.remove_parametrizations"
+        )
 
 
 def _is_conv_or_linear(module: nn.Module) -> bool:

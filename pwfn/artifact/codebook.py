@@ -29,7 +29,6 @@ __all__ = [
     "encode",
     "from_json",
     "indices",
-    "owners",
     "sum_of_powers",
     "to_json",
 ]
@@ -63,15 +62,6 @@ def indices(tensor: Tensor, values: Tensor) -> Tensor:
     """``tensor`` as int32 indices into ``values`` (ordered by bits, as from :func:`counted`); same shape."""
     bits = tensor.detach().cpu().contiguous().view(torch.int32)
     return torch.searchsorted(values.view(torch.int32), bits, out_int32=True)
-
-
-def owners(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """For every name the first name that holds the same memory: itself, unless the tensor is tied."""
-    first: dict[Any, str] = {}
-    return {
-        name: first.setdefault((t.device, t.data_ptr(), t.dtype, t.shape, t.stride()), name) if t.numel() else name
-        for name, t in state.items()
-    }
 
 
 def sum_of_powers(exponents: list[int], negative: bool) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pwfn.apot import order_of, terms
 from pwfn.artifact import codebook
+from pwfn.model.ties import owners
 from pwfn.rundir.files import atomic
 
 __all__ = ["onnx", "shift_list"]
@@ -40,7 +41,7 @@ def shift_list(
     Raises:
         ValueError: if a value is not finite or needs more than ``max_order`` powers of two.
     """
-    owner = codebook.owners(state_dict)
+    owner = owners(state_dict)
     names = dict.fromkeys(owner[name] for name in shared)
     tensors = {name: state_dict[name].detach().cpu().float() for name in names}
     flat = torch.cat([t.flatten() for t in tensors.values()]) if tensors else torch.empty(0)

@@ -24,11 +24,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pwfn.artifact.codebook import MAX_UNIQUE, owners
+from pwfn.artifact.codebook import MAX_UNIQUE
 from pwfn.artifact.reader import Packed, unpack
 from pwfn.artifact.sizes import Sizes
 from pwfn.artifact.writer import pack
 from pwfn.model import architecture as networks
+from pwfn.model.ties import owners
 from pwfn.rundir.files import atomic
 
 __all__ = ["MAX_UNIQUE", "Sizes", "load", "read", "save", "sizes"]

@@ -14,6 +14,7 @@ from pwfn.artifact import codebook, container
 from pwfn.artifact.codebook import Histogram
 from pwfn.artifact.reader import DTYPES, MAX_HEADER, MAX_TABLE, most_weights
 from pwfn.artifact.sizes import Sizes, measure, raw
+from pwfn.model.ties import owners
 
 __all__ = ["pack"]
 
@@ -24,7 +25,7 @@ def pack(state: Mapping[str, Tensor], shared: Sequence[str], architecture: Mappi
     Tensors of more values than a codebook holds, or of so few that the file would be too short for a reader to
     believe how many weights it announces, are stored plainly.
     """
-    owner = codebook.owners(state)
+    owner = owners(state)
     coded, rest = _divide(state, owner, shared)
     whole = codebook.counted(coded)
     layers = [codebook.counted({name: tensor}) for name, tensor in coded.items()]

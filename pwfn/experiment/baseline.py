@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +19,12 @@ from pwfn.classifier import Classifier
 from pwfn.dataset.loading import DataModule
 from pwfn.dataset.streaming import StreamModule
 from pwfn.experiment.checkpoints import AtomicCheckpoints, checkpointing, last_checkpoint
-from pwfn.model.network import load_weights, save_weights
+from pwfn.model.network import load_weights, read_weights, save_weights
+from pwfn.rundir.files import atomic
 
 __all__ = ["Baseline", "one_cycle", "train_once"]
+
+log = logging.getLogger(__name__)
 
 
 def one_cycle(optimizer: torch.optim.Optimizer, steps: int, *, max_lr: float) -> torch.optim.lr_scheduler.LRScheduler:
@@ -51,16 +56,21 @@ def train_once(model: nn.Module, data: DataModule | StreamModule, baseline: Base
     """Give ``model`` the weights of a baseline, training them first if nobody has.
 
     Safe when several processes start at once: one trains, the others wait for its weights. Training goes on
-    from a checkpoint if it was interrupted.
+    from a checkpoint if it was interrupted. Weights that are no longer those that were written are made anew.
 
     Args:
         model: the network, fresh.
         data: its data.
         baseline: how it is trained, and where its weights are kept.
     """
-    folder, weights = baseline.folder, baseline.folder / "baseline.safetensors"
+    folder = baseline.folder
+    weights, digest = folder / "baseline.safetensors", folder / "baseline.sha256"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
+        if weights.exists() and not _whole(weights, digest):
+            log.warning("%s is damaged and is made anew", weights)
+            weights.unlink()
+            digest.unlink(missing_ok=True)
         if not weights.exists():
             print(f"training the baseline for {baseline.epochs} epochs: {weights}", flush=True)
             L.seed_everything(baseline.seed, verbose=False)
@@ -75,4 +85,21 @@ def train_once(model: nn.Module, data: DataModule | StreamModule, baseline: Base
             )
             trainer.fit(classifier, data, ckpt_path=last_checkpoint(folder))
             save_weights(weights, model.state_dict())
-    load_weights(model, weights)
+            with atomic(digest) as temporary:
+                temporary.write_text(_digest(weights))
+    load_weights(model, weights, advice=f"delete {folder}")
+
+
+def _whole(weights: Path, digest: Path) -> bool:
+    """Whether weights are those that were written; where no digest was kept of them, whether they can be read."""
+    if digest.exists():
+        return digest.read_text().strip() == _digest(weights)
+    try:
+        read_weights(weights)
+    except ValueError:
+        return False
+    return True
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

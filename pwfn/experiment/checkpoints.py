@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle  # for the error that torch's safe loader raises
 import random
+import zipfile
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -42,14 +44,21 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints whole or not at all, and loads them without unpickling code."""
+    """Writes checkpoints whole or not at all; loads them without unpickling code, and only if nothing is damaged."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         with atomic(Path(path)) as temporary:
             torch.save(checkpoint, temporary)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
-        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        try:
+            with zipfile.ZipFile(path) as archive:  # torch.load does not compare checksums
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise zipfile.BadZipFile(f"the checksum of {damaged} does not match")
+            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, pickle.UnpicklingError) as error:
+            raise ValueError(f"{path} is damaged ({error}): delete it to train from the beginning again") from error
 
 
 class RandomState(L.Callback):

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pwfn.artifact import export as exports
@@ -22,10 +21,14 @@ from pwfn.artifact.rows import codebook_rows, layer_rows, network_figures
 from pwfn.dataset.loading import DataModule
 from pwfn.dataset.streaming import StreamModule
 from pwfn.experiment import evaluation
+from pwfn.model.network import read_weights
 from pwfn.rundir.files import write_csv, write_json
 from pwfn.scope import Scope, names_in_scope
 
 __all__ = ["Measurement", "figures", "measure", "write_results"]
+
+AGAIN = "delete it and the run's summary.json, and start the run again, which goes on from its last checkpoint"
+"""What to do where a weight file of a run is damaged."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ def measure(measurement: Measurement) -> dict[str, dict[str, Any]]:
     folder = measurement.folder
     names = names_in_scope(measurement.model, measurement.scope)
     model = copy.deepcopy(measurement.model)
-    baseline, state = load_file(folder / "baseline.safetensors"), load_file(folder / "model.safetensors")
-    joined = load_file(folder / "sigma.safetensors") if measurement.sigmas is not None else {}
+    baseline, state = (read_weights(folder / f"{name}.safetensors", advice=AGAIN) for name in ("baseline", "model"))
+    joined = read_weights(folder / "sigma.safetensors", advice=AGAIN) if measurement.sigmas is not None else {}
     measured = {}
     for stage, weights in (("baseline", baseline), ("final", state)):
         model.load_state_dict(weights)
@@ -98,7 +101,7 @@ def write_results(measurement: Measurement, *, write: bool = True) -> dict[str, 
     if write:
         folder, scope = measurement.folder, measurement.scope
         names = names_in_scope(measurement.model, scope)
-        baseline, state = load_file(folder / "baseline.safetensors"), load_file(folder / "model.safetensors")
+        baseline, state = (read_weights(folder / f"{name}.safetensors") for name in ("baseline", "model"))
         packed = artifact.save(folder / "model.pwfn", state, names, architecture=measurement.architecture)
         measured["final"]["sizes"] = packed.summary()  # with the file's own header
         write_json(folder / "evaluation.json", measured)

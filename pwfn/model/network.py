@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import difflib
-import pickle  # for the error that torch's safe loader raises
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pwfn.model.checkpoint import matched, read_tensors
+from pwfn.model.ties import untie
 from pwfn.rundir.files import atomic
 
 __all__ = ["create_timm", "load_weights", "read_weights", "require_head", "require_logits", "save_weights"]
+
+ADVICE = "change model.checkpoint"
+"""What errors about starting weights tell to do, unless they are other weights."""
 
 
 def create_timm(name: str, *, pretrained: bool = False, **kwargs: Any) -> nn.Module:
@@ -36,49 +39,49 @@ def create_timm(name: str, *, pretrained: bool = False, **kwargs: Any) -> nn.Mod
         raise ValueError(f"model.name={name} cannot be built ({error}): {what}") from error
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
+def read_weights(path: str | Path, *, advice: str = ADVICE) -> dict[str, Tensor]:
     """Read a state dict from safetensors or a ``.pt``/``.pth``/``.ckpt`` file, without unpickling code.
 
-    A ``state_dict`` or ``model`` entry of a training checkpoint is taken out of it.
+    The weights of a training checkpoint are taken out of it (:mod:`pwfn.model.checkpoint`), and tied ones come
+    under each of their names.
+
+    Args:
+        path: the file.
+        advice: what an error tells to do.
 
     Raises:
-        ValueError: if the file is missing or holds no state dict.
+        ValueError: if the file is missing, damaged or holds no state dict.
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise ValueError(f"no file {path}: change model.checkpoint")
+        raise ValueError(f"no file {path}: {advice}")
     try:
-        content: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as weights ({error}): change model.checkpoint") from error
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{path} holds more than tensors and is not loaded: change model.checkpoint") from error
-    for entry in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
-            content = content[entry]
-    if not isinstance(content, Mapping) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(f"{path} holds no state dict of tensors: change model.checkpoint")
-    return dict(content)
+        return read_tensors(path)
+    except ValueError as error:
+        raise ValueError(f"{error}: {advice}") from error
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
-    """Write tensors as a safetensors file, in one step; tied ones under each of their names."""
-    content = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    """Write tensors as a safetensors file, in one step; tied ones once, as :mod:`pwfn.model.ties` tells."""
+    kept, tied = untie(tensors)
+    content = {name: value.detach().cpu().clone().contiguous() for name, value in kept.items()}
     with atomic(path) as temporary:
-        save_file(content, temporary, metadata=metadata)
+        save_file(content, temporary, metadata={**metadata, **tied})
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load a state dict strictly into a network.
+def load_weights(model: nn.Module, path: str | Path, *, advice: str = ADVICE) -> None:
+    """Load a state dict strictly into a network; names may have the prefixes of known wrappers.
+
+    Args:
+        model: the network.
+        path: the file, see :func:`read_weights`.
+        advice: what an error tells to do.
 
     Raises:
         ValueError: naming the keys and shapes that do not match; the network is then unchanged.
     """
-    weights, wanted = read_weights(path), model.state_dict()
+    wanted = model.state_dict()
+    weights = matched(read_weights(path, advice=advice), wanted)
     problems = [f"missing {key}" for key in wanted if key not in weights]
     problems += [f"unexpected {key}" for key in weights if key not in wanted]
     problems += [
@@ -88,9 +91,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     ]
     if problems:
         more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise ValueError(
-            f"{path} does not fit the network ({'; '.join(problems[:4])}{more}): change model.checkpoint or model.name"
-        )
+        raise ValueError(f"{path} does not fit the network ({'; '.join(problems[:4])}{more}): {advice}")
     model.load_state_dict(weights)
 
 

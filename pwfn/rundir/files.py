@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic", "read_json", "write_csv", "write_json"]
+__all__ = ["append_json", "atomic", "read_json", "write_csv", "write_json"]
+
+STALE_SECONDS = 3600
+"""A temporary file that nobody has written to for so long belonged to a process that was killed."""
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; it replaces ``path`` on leaving without an error."""
+    """A temporary path beside ``path`` to write to; it replaces ``path`` on leaving without an error.
+
+    Temporary files that killed processes left of ``path`` are removed, see :data:`STALE_SECONDS`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    _remove_stale(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
     temporary = Path(name)
     try:
@@ -32,6 +41,16 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def _remove_stale(path: Path) -> None:
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        try:
+            stale = time.time() - left.stat().st_mtime > STALE_SECONDS
+        except FileNotFoundError:  # its writer has just finished
+            continue
+        if stale:
+            left.unlink(missing_ok=True)
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write ``content`` as indented JSON."""
     with atomic(path) as temporary:
@@ -39,8 +58,31 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The content of a JSON file, None where there is no such file."""
-    return json.loads(path.read_text()) if path.exists() else None
+    """The content of a JSON file, None where there is no such file.
+
+    Raises:
+        ValueError: if the file is damaged; naming it.
+    """
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged (it holds no dictionary): delete it")
+    return content
+
+
+def append_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Add ``content`` to a file of JSON lines, on a line of its own also where the last writer was cut off."""
+    with path.open("a+b") as file:
+        file.seek(0, os.SEEK_END)
+        cut = file.tell() > 0
+        if cut:
+            file.seek(-1, os.SEEK_END)
+            cut = file.read(1) != b"\n"
+        file.write(b"\n" * cut + json.dumps(content).encode() + b"\n")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -11,6 +11,7 @@ import logging
 import shutil
 import subprocess
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,9 +74,7 @@ def status(folder: Path) -> list[Run]:
     Raises:
         ValueError: if ``folder`` holds no sweep.
     """
-    listed = folder / "jobs.jsonl"
-    entries = [json.loads(line) for line in listed.read_text().splitlines()] if listed.exists() else []
-    latest = {entry["folder"]: entry for entry in entries}
+    latest = {entry["folder"]: entry for entry in _entries(folder / "jobs.jsonl")}
     others = sorted(path.parents[1].name for path in folder.glob("*/.hydra/overrides.yaml"))
     names = list(dict.fromkeys([*latest, *others]))
     if not names:
@@ -151,16 +150,35 @@ def print_status(runs: Sequence[Run], console: Console | None = None) -> None:
     console.print(f"{len(runs)} runs: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
 
 
+def _entries(listed: Path) -> list[dict[str, Any]]:
+    """What the launcher wrote of each job; a line that was cut off, as by a full disk, is left out."""
+    entries = []
+    for number, line in enumerate(listed.read_text(errors="replace").splitlines() if listed.exists() else (), 1):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        if isinstance(entry, dict) and {"folder", "cluster", "job"} <= entry.keys():
+            entries.append(entry)
+        elif line:
+            warnings.warn(f"{listed}: line {number} is damaged and left out", stacklevel=2)
+    return entries
+
+
 def _run(sweep: Path, name: str, entry: Mapping[str, Any], states: Mapping[str, str]) -> Run:
     folder = sweep / name
-    summary = read_json(folder / "summary.json") or {}
+    damage = ""
+    try:
+        summary = read_json(folder / "summary.json") or {}
+    except ValueError as error:
+        summary, damage = {}, str(error)
     job = entry.get("job")
     word = states.get(job or "", "")
-    state = _state(folder, summary, job, word)
+    state = _state(folder, {"status": "damaged"} if damage else summary, job, word)
     log = folder / "launch.log"
     if job and not (state == "failed" and log.exists()):  # killed: what there is stands in the job's own log
         log = sweep / ".submitit" / job / f"{job}_0_log.err"
-    reason = summary.get("error", "raised") if state == "failed" else word.lower() or "ended without a result"
+    reason = summary.get("error", "raised") if state == "failed" else damage or word.lower() or "ended without a result"
     return Run(folder, tuple(entry.get("overrides", ())), job, state, reason, _figures(folder, summary), log)
 
 

@@ -139,9 +139,3 @@ def test_a_coder_that_disagrees_is_noticed() -> None:
         codebook.decode(stream, [counts.flip(0)])
     with pytest.raises(ValueError, match="more indices"):
         codebook.decode(stream, [])
-
-
-def test_owners_of_tied_tensors() -> None:
-    tied = torch.ones(4)
-    state = {"a": tied, "b": tied.clone(), "c": tied, "d": tied[:2], "e": torch.empty(0), "f": torch.empty(0)}
-    assert codebook.owners(state) == {"a": "a", "b": "b", "c": "a", "d": "d", "e": "e", "f": "f"}

@@ -83,7 +83,11 @@ def _mark_failed(folder: Path, error: BaseException) -> None:
     """Say so in ``summary.json``, also where the run broke before it could."""
     from pwfn.rundir.files import read_json, write_json
 
-    summary = read_json(folder / "summary.json") or {}
+    try:
+        summary = read_json(folder / "summary.json") or {}
+    except ValueError as damage:  # the file stays as it is: this sentence is what the run failed with
+        log.error("%s", damage)
+        return
     if summary.get("status") != "finished":
         write_json(
             folder / "summary.json", {**summary, "status": "failed", "error": f"{type(error).__name__}: {error}"}

@@ -6,7 +6,6 @@ run's end is no other's; and a sweep is watched through its files, so that anybo
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -47,6 +46,7 @@ class Launcher(BaseSubmititLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Start what is neither finished nor under way; unless detached, return when all have ended."""
+        from pwfn.rundir.files import append_json
         from pwfn.rundir.naming import label
         from pwfn.rundir.status import ALIVE, print_status, status, watch
 
@@ -60,8 +60,7 @@ class Launcher(BaseSubmititLauncher):
 
         def enter(cfg: DictConfig, number: str | None) -> None:
             entry = {"folder": cfg.hydra.sweep.subdir, "cluster": self._EXECUTOR, "job": number}
-            with listed.open("a") as file:
-                file.write(json.dumps({**entry, "overrides": list(cfg.hydra.overrides.task)}) + "\n")
+            append_json(listed, {**entry, "overrides": list(cfg.hydra.overrides.task)})
 
         for cfg in todo:
             enter(cfg, None)
