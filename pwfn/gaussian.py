@@ -118,18 +118,20 @@ def to_gaussian(
         ``model``.
 
     Raises:
-        ValueError: if no parameter is in scope, or the network is converted already.
+        ValueError: if no parameter is in scope, the network is converted already, or the prior refuses a tensor,
+            which is named.
     """
     if next(gaussian_weights(model), None):
         raise ValueError("the network has Gaussian weights already")
     seen: dict[nn.Parameter, GaussianWeight] = {}
-    for _, module, key in list(scope(model)):
+    places = list(scope(model))
+    for prefix, module, key in places:
         mu = getattr(module, key)
         if mu not in seen:
-            with torch.no_grad():
-                seen[mu] = GaussianWeight(mu, None if prior is None else prior(mu))
+            seen[mu] = GaussianWeight(mu, None if prior is None else _sigma(prior, mu, f"{prefix}.{key}".lstrip(".")))
             seen[mu].noisy = False  # it is called once on registration
-        parametrize.register_parametrization(module, key, seen[mu])
+    for _, module, key in places:
+        parametrize.register_parametrization(module, key, seen[getattr(module, key)])
     if not seen:
         raise ValueError("no parameter of the network is in scope: choose another scope")
     for weight in seen.values():
@@ -209,6 +211,14 @@ def draw(model: nn.Module, args: Any = None) -> None:
     torch._foreach_clamp_min_(sigmas, priors.SIGMA_MIN)
     for (weight, _), eps in zip(noisy, normals(sigmas), strict=True):
         weight.eps = eps
+
+
+@torch.no_grad()
+def _sigma(prior: Prior, mu: Tensor, name: str) -> Tensor:
+    try:
+        return prior(mu)
+    except ValueError as error:
+        raise ValueError(f"the prior gives {name} no sigma: {error}") from error
 
 
 def _parametrizations(module: nn.Module) -> Iterator[tuple[str, Any]]:

@@ -33,8 +33,13 @@ def pow2(mu: Tensor, *, scale: float = 0.0025, largest: float = 0.05) -> Tensor:
         largest: upper bound of sigma.
 
     Returns:
-        sigma, of the shape and dtype of ``mu``; finite for every finite ``mu``.
+        sigma, of the shape and dtype of ``mu``.
+
+    Raises:
+        ValueError: if a weight is NaN or infinite.
     """
+    if not mu.isfinite().all():
+        raise ValueError("mu must be finite")
     mantissa, _ = torch.frexp(mu.detach().abs())  # |mu| = mantissa * 2**exponent, mantissa in [1/2, 1)
     ratio = 2 * mantissa  # |mu| / down, in [1, 2); up / down = 2
     r = torch.where(mantissa == 0, 0.0, (2 - ratio) * (ratio - 1) / ratio**2)

@@ -22,7 +22,7 @@ TRIALS = 8  # draws for each of them, the best is kept
 def apot_round(w: Tensor, *, order: int, min_exponent: int = -7) -> Assignment:
     """Round every weight to the nearest sum of at most ``order`` powers of two, the lower on a tie.
 
-    The values are :func:`pwfn.apot.candidates` up to the largest ``|w|``.
+    The nearest value may lie above the largest ``|w|``, so the values reach to the next power of two.
 
     Args:
         w: float32 ``[N]``.
@@ -36,7 +36,8 @@ def apot_round(w: Tensor, *, order: int, min_exponent: int = -7) -> Assignment:
         ValueError: if ``w`` is no finite float32 vector, or as :func:`pwfn.apot.candidates` does.
     """
     _check(w)
-    largest = float(w.abs().max()) if w.numel() else 0.0
+    _, exponent = math.frexp(float(w.abs().max()) if w.numel() else 0.0)  # all |w| < 2**exponent
+    largest = 2.0 ** (max(exponent, min_exponent) + 1)  # candidates sum the powers below this one
     return _to_nearest(w, apot.candidates(largest, order, min_exponent=min_exponent).to(w.device), order)
 
 

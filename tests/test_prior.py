@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from pwfn import prior
+from pwfn.gaussian import to_gaussian
 
 SIGMA_MIN = 2.0**-30
 
@@ -75,3 +79,14 @@ def test_shapes_and_dtype() -> None:
     for function in (prior.pow2, prior.constant):
         assert function(mu).shape == mu.shape and function(mu).dtype == mu.dtype
     assert prior.pow2(torch.empty(0)).shape == (0,)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_pow2_refuses_what_is_not_finite_and_conversion_names_the_tensor(bad: float) -> None:
+    with pytest.raises(ValueError, match="^mu must be finite"):
+        prior.pow2(torch.tensor([0.3, bad]))
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    with torch.no_grad():
+        model[1].weight[0, 0] = bad
+    with pytest.raises(ValueError, match=r"^the prior gives 1\.weight no sigma: mu must be finite"):
+        to_gaussian(model)

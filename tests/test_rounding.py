@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations_with_replacement
 
 import numpy as np
 import pytest
@@ -40,7 +41,10 @@ def vector(seed: int, n: int) -> Tensor:
 def test_apot_round_is_the_nearest_value(seed: int, n: int, order: int, min_exponent: int) -> None:
     w = vector(seed, n)
     found = rounding.apot_round(w, order=order, min_exponent=min_exponent)
-    grid = apot.candidates(float(w.abs().max()), order, min_exponent=min_exponent).tolist()
+    grid = {
+        sum(powers) for powers in combinations_with_replacement([0.0, *(2.0**k for k in range(min_exponent, 3))], order)
+    }
+    grid |= {-value for value in grid}
     for before, after in zip(w.tolist(), found.values.tolist(), strict=True):
         assert after == min(grid, key=lambda c: (abs(c - before), c))
     check(w, found)
@@ -49,15 +53,19 @@ def test_apot_round_is_the_nearest_value(seed: int, n: int, order: int, min_expo
 
 def test_apot_round_by_hand() -> None:
     """Powers 1/4, 1/2, 1: 0.375 lies in the middle, the lower value wins, on either side of 0."""
-    w = torch.tensor([0.375, -0.375, 0.8, 1.0, 0.1, -0.6])
+    w = torch.tensor([0.375, -0.375, 0.8, 0.95, 0.1, -0.6])
     found = rounding.apot_round(w, order=1, min_exponent=-2)
-    # The largest weight is 1, so that 1/2 is the last power: ceil(log2 1) - 1 = -1.
-    assert found.values.tolist() == [0.25, -0.5, 0.5, 0.5, 0.0, -0.5]
-    assert found.centroids.tolist() == [-0.5, 0.0, 0.25, 0.5]
+    assert found.values.tolist() == [0.25, -0.5, 1.0, 1.0, 0.0, -0.5]  # 1 is above the largest weight
+    assert found.centroids.tolist() == [-0.5, 0.0, 0.25, 1.0]
     assert found.counts.tolist() == [2, 1, 1, 2]
-    assert found.reaches.tolist() == pytest.approx([0.125, 0.1, 0.125, 0.5])
+    assert found.reaches.tolist() == pytest.approx([0.125, 0.1, 0.125, 0.2])
     finer = rounding.apot_round(w, order=2, min_exponent=-2)
     assert finer.values.tolist() == [0.25, -0.5, 0.75, 1.0, 0.0, -0.5]
+
+
+@pytest.mark.parametrize(("w", "expected"), [(0.0, 0.0), (0.003, 0.0), (0.005, 2**-7), (1.0, 1.0), (-3.1, -4.0)])
+def test_apot_round_of_one_weight(w: float, expected: float) -> None:
+    assert rounding.apot_round(torch.tensor([w]), order=1).values.tolist() == [expected]
 
 
 def slow_means(w: np.ndarray, mass: np.ndarray, centroids: np.ndarray) -> np.ndarray:
