@@ -24,6 +24,9 @@ Phase = Literal["joint", "mu", "sigma"]
 LAMBDA = 2.0**-11
 """The paper's weight of the regulariser."""
 
+R_MIN = 1e-12
+"""WFN's mean distance R counts as 0 up to here: its table, in float32, holds no smaller one."""
+
 
 @torch.no_grad()
 def pull_sigmas(
@@ -122,18 +125,19 @@ class GaussianLearning(L.Callback):
 class Attraction:
     """The penalty ``alpha * stop_gradient(CE / R) * R`` of WFN, R the mean soft distance to the centroids.
 
-    Its value is a fixed share of the cross-entropy at every step; its gradient is that of R (relative distances
-    of the free weights, softmin at temperature 0.05: :func:`pwfn.kernels.softmin.penalty`).
+    Its value is a fixed share of the cross-entropy at every step, and 0 where R is 0; its gradient is that of R
+    (softmin at temperature 0.05 of the free weights' distances: :func:`pwfn.kernels.softmin.penalty`).
 
     Args:
         alpha: the share; 0 turns the penalty off.
-        zero_distance: weights below it are at distance 0 from the centroid 0.
+        zero_distance: up to this magnitude a weight's distance is ``|w - c|``, above it ``|w - c| / |w|``.
+        distance: ``relative``, as described; ``euclidean``: ``|w - c|`` for all weights.
     """
 
-    def __init__(self, alpha: float, zero_distance: float = 2**-7) -> None:
+    def __init__(self, alpha: float, zero_distance: float = 2**-7, distance: str = "relative") -> None:
         if alpha < 0:
             raise ValueError(f"method.alpha must be 0 or more, got {alpha}")
-        self.alpha, self.zero_distance = alpha, zero_distance
+        self.alpha, self.zero_distance, self.distance = alpha, zero_distance, distance
         self.fixing: WeightFixing | None = None
         self._round = 0
         self._curve: softmin.Curve | None = None
@@ -149,9 +153,9 @@ class Attraction:
         parts = [mu.flatten().index_select(0, free) for (_, mu, _), free in weights if len(free)]
         if not parts:
             return loss.new_zeros(())
-        distance = softmin.penalty(torch.cat(parts), self._curve, zero_distance=self.zero_distance)
-        scale = loss.detach() / distance.detach().clamp(min=torch.finfo(distance.dtype).tiny)
-        return self.alpha * scale * distance
+        distance = softmin.penalty(torch.cat(parts), self._curve)
+        r = distance.detach()
+        return self.alpha * torch.where(r > R_MIN, loss.detach() / r, 0.0) * distance
 
     def _learn_of_round(self, model: nn.Module) -> None:
         """Table the soft distance to a new round's centroids, and list the weights that it left free.
@@ -165,7 +169,7 @@ class Attraction:
         values = [row["centroid"] for row in self.fixing.clusters if row["round"] == last]
         self._free = [w.free.flatten().nonzero().squeeze(1).int() for _, _, w in gaussian_weights(model)]
         centroids = torch.tensor(values, device=next(model.parameters()).device)
-        self._curve = softmin.curve(centroids, zero_distance=self.zero_distance)
+        self._curve = softmin.curve(centroids, zero_distance=self.zero_distance, distance=self.distance)
         self._round = rounds
 
 

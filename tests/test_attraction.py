@@ -76,3 +76,33 @@ def test_the_latest_round_counts() -> None:
     penalty.backward()
     _, mu, _ = next(gaussian_weights(model))
     assert mu.grad is not None and mu.grad[0, 1] > 0  # drawn down from 0.7 to 0.3
+
+
+@pytest.mark.parametrize(
+    ("free", "centroids", "share"),
+    [
+        (1e-6, [0.0, 0.5], 0.4),  # R is 1e-6 and what the other centroid adds
+        (0.0, [0.0], 0.0),
+        (1e-42, [0.0], 0.0),
+        (0.5, [0.5], 0.0),
+        (0.0, [0.0, 30.0], 0.0),
+    ],
+)
+def test_no_penalty_where_nothing_is_away(free: float, centroids: list[float], share: float) -> None:
+    model, attraction = prepared(0.4, centroids)
+    _, mu, _ = next(gaussian_weights(model))
+    with torch.no_grad():
+        mu.fill_(free)
+    penalty = attraction(model, torch.tensor(6.9))
+    penalty.backward()
+    assert mu.grad is not None and mu.grad.isfinite().all()
+    assert float(penalty.detach()) == pytest.approx(share * 6.9, rel=1e-5)
+
+
+def test_euclidean_distances() -> None:
+    model, attraction = prepared(0.4, [0.25])
+    attraction.distance = "euclidean"
+    attraction(model, torch.tensor(1.0)).backward()
+    _, mu, _ = next(gaussian_weights(model))
+    r = (0.05 + 0.45 + 0.7) / 3
+    torch.testing.assert_close(mu.grad, torch.tensor([[0.4 / r / 3, 0.4 / r / 3, -0.4 / r / 3]]), rtol=1e-5, atol=0)

@@ -83,7 +83,7 @@ def test_shapes_and_dtype() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_pow2_refuses_what_is_not_finite_and_conversion_names_the_tensor(bad: float) -> None:
-    with pytest.raises(ValueError, match="^mu must be finite"):
+    with pytest.raises(ValueError, match=r"^mu must be finite"):
         prior.pow2(torch.tensor([0.3, bad]))
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     with torch.no_grad():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from pwfn import apot, rounding
+from pwfn import rounding
 from pwfn.assignment import Assignment
 
 

@@ -262,13 +262,13 @@ def test_bad_input_is_named(name: str, arguments: dict[str, object]) -> None:
         wfn.assign(**{**good, **arguments})
 
 
-def dense_penalty(w: Tensor, centroids: Tensor, zero_distance: float) -> tuple[float, Tensor]:
-    """R and its gradient as the formula has them, float64; written in c / w, which does not cancel."""
+def dense_penalty(w: Tensor, centroids: Tensor, zero_distance: float, distance: str) -> tuple[float, Tensor]:
+    """R and its gradient as the formula has them, float64; relative distances in c / w, which does not cancel."""
     w = w.double().requires_grad_()
-    nonzero = torch.where(w == 0, 1.0, w)
     centroids = centroids.double().unique()
-    d = torch.where(w[:, None] == 0, 1.0, (1 - centroids / nonzero[:, None]).abs())
-    d = torch.where((centroids == 0) & (w[:, None].abs() < zero_distance), 0.0, d)
+    relative = (w[:, None].abs() > zero_distance) & (distance == "relative")
+    nonzero = torch.where(relative, w[:, None], 1.0)
+    d = torch.where(relative, (1 - centroids / nonzero).abs(), (w[:, None] - centroids).abs())
     r = ((-d / 0.05).softmax(1) * d).sum(1).mean()
     (gradient,) = torch.autograd.grad(r, w)
     return float(r.detach()), gradient
@@ -287,46 +287,62 @@ CENTROIDS = {
 }
 
 
-@pytest.mark.parametrize("zero_distance", [2**-7, 0.0])
+@pytest.mark.parametrize(("zero_distance", "distance"), [(2**-7, "relative"), (0.15, "relative"), (2**-7, "euclidean")])
 @pytest.mark.parametrize("kind", CENTROIDS)
-def test_penalty_is_the_dense_formula(kind: str, zero_distance: float) -> None:
+def test_penalty_is_the_dense_formula(kind: str, zero_distance: float, distance: str) -> None:
     """Value and gradient of a layer's weights, then of single weights of every size."""
     centroids = torch.tensor(CENTROIDS[kind])
-    curve = wfn.curve(centroids, zero_distance=zero_distance)
+    curve = wfn.curve(centroids, zero_distance=zero_distance, distance=distance)
     layer = torch.randn(3000, generator=torch.Generator().manual_seed(0)) * 0.06
     sizes = torch.logspace(-12, 4, 60)
     for w in (layer, *torch.cat((sizes, -sizes, torch.zeros(1))).split(1)):
-        w = w[~torch.isin(w, centroids) | (w == 0)]  # at a kink either side's gradient will do
-        expected, slope = dense_penalty(w, centroids, zero_distance)
+        w = w[~torch.isin(w, centroids)]  # at a kink either side's gradient will do
+        if len(w) == 0:
+            continue
+        expected, slope = dense_penalty(w, centroids, zero_distance, distance)
         x = w.clone().requires_grad_()
         r = wfn.penalty(x, curve)
         (gradient,) = torch.autograd.grad(r, x)
         assert float(r.detach()) == pytest.approx(expected, rel=1e-5, abs=1e-9)
-        # A slope is of the order of 1 / |w|, against which it is measured where it happens to vanish.
-        unit = slope.abs() + torch.where(w == 0, 1, 0.01 / w.abs()) / len(w)
-        assert ((gradient - slope).abs() <= 1e-5 * unit).all()
+        # A slope is of the order of 1, or of 1 / |w| if relative, against which it is measured where it vanishes.
+        relative = (w.abs() > zero_distance) & (distance == "relative")
+        unit = slope.abs() + 0.03 / torch.where(relative, w.abs(), 1) / len(w)
+        assert ((gradient - slope).abs() <= 1e-5 * unit).all(), float(((gradient - slope).abs() / unit).max())
 
 
 def test_penalty_by_hand() -> None:
-    """Weight 0.5, centroids 0.4 and 0.6: both 0.2 away. Centroids 0.4 and 0.5: 0.2 at odds of exp(-4) to 1."""
+    """Weight 0.5, centroids 0.4 and 0.6: both 0.2 away. Centroids 0.4 and 0.5: 0.2 at odds of exp(-4) to 1.
+
+    Below the zero distance the same holds of absolute distances: 1/256 between 0 and 1/128 is 1/256 from both.
+    """
     w = torch.tensor([0.5])
     assert float(wfn.penalty(w, torch.tensor([0.4, 0.6]))) == pytest.approx(0.2, rel=1e-6)
     odds = math.exp(-4)
     assert float(wfn.penalty(w, torch.tensor([0.4, 0.5]))) == pytest.approx(0.2 * odds / (1 + odds), rel=1e-5)
-    # 0 is 1 away from everything but from the centroid 0, if weights below the zero distance are.
-    zero = torch.zeros(1)
-    assert float(wfn.penalty(zero, torch.tensor([0.0, 0.5]), zero_distance=0)) == 1
-    assert float(wfn.penalty(zero, torch.tensor([0.0, 0.5]))) == pytest.approx(math.exp(-20), rel=1e-5)
-    # On the edge itself a weight is not below the zero distance.
+    small = torch.tensor([2.0**-8])
+    assert float(wfn.penalty(small, torch.tensor([0.0, 2.0**-7]))) == pytest.approx(2.0**-8, rel=1e-6)
+    assert float(wfn.penalty(torch.zeros(1), torch.tensor([0.25]))) == pytest.approx(0.25, rel=1e-6)
+    # On the edge itself a weight is not above the zero distance.
     edge = torch.tensor([2.0**-7, -(2.0**-7)])
-    assert float(wfn.penalty(edge, torch.tensor([0.0]))) == 1
-    assert float(wfn.penalty(edge * (1 - 2**-20), torch.tensor([0.0]))) == 0
+    assert float(wfn.penalty(edge, torch.tensor([0.0]))) == pytest.approx(2.0**-7, rel=1e-6)
+    assert float(wfn.penalty(edge * (1 + 2**-20), torch.tensor([0.0]))) == 1
+    assert float(wfn.penalty(torch.tensor([2.0]), torch.tensor([0.5]), distance="euclidean")) == pytest.approx(1.5)
+
+
+def test_gradient_below_the_zero_distance_is_that_of_the_way() -> None:
+    """One centroid at 0.25: the absolute distance falls by 1 for each unit of w, the relative one by c / w**2."""
+    for w, slope in ((0.005, -1.0), (0.0625, -64.0)):
+        x = torch.tensor([w], requires_grad=True)
+        wfn.penalty(x, torch.tensor([0.25])).backward()
+        assert float(x.grad) == pytest.approx(slope, rel=1e-5)
 
 
 def test_penalty_of_any_shape_and_dtype() -> None:
     centroids = torch.tensor([0.25, -0.5, 0.25])  # the repetition counts once
     w = torch.randn(3, 4, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: wfn.penalty(x, centroids), (w,), atol=1e-4, rtol=1e-4)
+    (gradient,) = torch.autograd.grad(wfn.penalty(w, centroids), w)
+    _, slope = dense_penalty(w.detach().flatten(), centroids, 2**-7, "relative")
+    torch.testing.assert_close(gradient.flatten(), slope, rtol=1e-5, atol=1e-6)
     curve = wfn.curve(centroids[:2])
     torch.testing.assert_close(wfn.penalty(w, curve), wfn.penalty(w.flatten(), centroids))
     assert wfn.penalty(w.half(), curve).dtype == torch.float16
@@ -348,7 +364,7 @@ def test_penalty_keeps_one_number_for_each_weight() -> None:
         ("w", torch.arange(3), torch.ones(1), 0.1),
         ("centroids", torch.ones(3), torch.ones(0), 0.1),
         ("centroids", torch.ones(3), torch.tensor([math.nan]), 0.1),
-        ("zero_distance", torch.ones(3), torch.ones(1), -0.1),
+        ("zero_distance", torch.ones(3), torch.ones(1), 0.0),
     ],
 )
 def test_penalty_names_bad_input(name: str, w: Tensor, centroids: Tensor, zero_distance: float) -> None:

@@ -1,8 +1,22 @@
 """WFN's regulariser: how far the free weights are from the centroids, as one smooth number.
 
-A weight's term depends on nothing but the weight, so it is a curve on the real line, the same for all weights.
-It is tabled as a polynomial on small cells that no kink crosses. A weight then costs looking up its cell, by the
-first bits of ``1 / |w|``, and one polynomial for value and derivative, whatever the number of centroids.
+The formula, step by step; w is a weight, c_j a centroid, T the temperature 0.05, g the zero distance:
+
+1. Distance: ``d_j = |w - c_j| / |w|`` where ``|w| > g``, ``d_j = |w - c_j|`` where ``|w| <= g`` (:func:`_distance`).
+2. Share: ``p_j = exp(-d_j / T) / sum_k exp(-d_k / T)`` (:func:`_softmin`).
+3. Term of a weight: ``r(w) = sum_j p_j d_j`` (:func:`_softmin`).
+4. Penalty: ``R = (1 / N) sum_i r(w_i)`` (:func:`penalty`).
+5. r is a function of w alone. It is smooth but for kinks at ``|w| = |c_j|`` and a jump at ``|w| = g``: they end cells.
+6. Where w grows by a share q, ``d_j - d_k`` changes by at most ``q (2 + |d_j - d_k|)`` if relative, by twice the way
+   if absolute. Cells with ``q = 1/256``, or T/16 long, keep each exponent that counts within 0.2 (:func:`_edges`).
+7. On a cell, m its middle and h half its width, ``r(m + h t) = sum_k a_k t**k``: ``a = V**-1 r(m + h t_n)``, V the
+   Vandermonde matrix of Chebyshev's nodes t_n (:func:`_coefficients`).
+8. The rest is at most ``max |d^5 r / dt^5| / (2**4 5!)``: value and derivative are right to 1e-5 relative.
+9. The cell of a weight: its first bits say in which cell their bin begins, to which one is added for every edge
+   that lies in the bin and not above the weight (:func:`_evaluate`).
+10. Gradient: ``dR/dw_i = (1 / N) (1 / h) sum_k k a_k t**(k-1)`` (:func:`_evaluate`).
+
+A weight thus costs looking up its cell and one polynomial, whatever the number of centroids.
 """
 
 from __future__ import annotations
@@ -18,96 +32,92 @@ from pwfn.kernels.chunks import chunks
 __all__ = ["Curve", "curve", "penalty"]
 
 TEMPERATURE = 0.05
-NODES = 7  # coefficients of a cell's polynomial: fewer need more cells, more cost more on every weight
-BIN = 45  # a float64 without its last 45 bits: 128 bins an octave, in which no exponent changes by more than 1/2
-NEGLIGIBLE = 1.75  # a centroid further away than the nearest by this much has weight exp(-35)
+NODES = 5  # coefficients of a cell's polynomial: fewer need more cells, more cost more on every weight
+BIN = 15  # a float32 without its last 15 bits: 256 bins an octave
+SIGNS_AND_BINS = 2 ** (32 - BIN)
+FAR = 28  # octaves above 4 max|c|, with cells of 1/16 octave; relative distances change no more beyond
 TABLE = 2**20  # entries of a distance table, when the curve is made
 
 
 class Curve(NamedTuple):
-    """A weight's term of the penalty as a function of ``u = 1 / |w|``, a table for either sign of w.
+    """A weight's term of the penalty as a function of the weight, on cells for either sign.
 
     Attributes:
-        edges: float64 ``[E + 1]``, NaN at the end; cell k of a sign is ``edges[k - 1] <= u < edges[k]``.
-        start: int64 ``[bins]``, the cell in which each bin of float64 numbers begins.
-        first_bin: the number of the first of them.
+        start: int32 ``[2**17]``, the cell in which each bin of float32 numbers begins.
         depth: most edges inside a bin.
-        middle, scale: float64 ``[2 (E + 1)]``; the polynomial's argument is ``(u - middle) * scale``.
-        coefficients: float64 ``[2 (E + 1), NODES]``, by rising power; positive weights first.
-        at_zero: the term of a weight that is 0.
+        upper: float32 ``[cells]``, the magnitude at which each cell ends; infinite for the last of a sign.
+        middle, scale: float32 ``[cells]``; the polynomial's argument is ``(w - middle) * scale``.
+        coefficients: float32 ``[NODES, cells]``, by falling power.
     """
 
-    edges: Tensor
     start: Tensor
-    first_bin: int
     depth: int
+    upper: Tensor
     middle: Tensor
     scale: Tensor
     coefficients: Tensor
-    at_zero: float
 
 
-def penalty(w: Tensor, centroids: Tensor | Curve, *, zero_distance: float = 2**-7) -> Tensor:
+def penalty(
+    w: Tensor, centroids: Tensor | Curve, *, zero_distance: float = 2**-7, distance: str = "relative"
+) -> Tensor:
     """R: the mean over the weights of ``sum_j softmin_j(d_ij / 0.05) d_ij``, differentiable in ``w``.
 
-    ``d_ij = |w_i - c_j| / |w_i|``, and 1 where ``w_i`` is 0; to the centroid 0 it is 0 where
-    ``|w_i| < zero_distance``. Value and gradient agree with this formula to 1e-5 relative or better; memory
-    is O(N + C * 10**4). At a kink (a weight on a centroid) the gradient is that of one of the two sides.
+    ``d_ij = |w_i - c_j| / |w_i|`` where ``|w_i| > zero_distance``, else ``|w_i - c_j|``. Value and gradient agree
+    with this formula to 1e-5 relative or better; memory is O(N + C * 10**4). At a kink (a weight on a centroid) the
+    gradient is that of one of the two sides.
 
     Args:
-        w: floating point, any shape: the free weights. No weights: 0.
+        w: the free weights, floating point, any shape; no weights give 0.
         centroids: the round's centroids, in any order, repetitions counting once; or their :func:`curve`,
-            which pays off where many steps share them (on the device of ``w``; ``zero_distance`` is the curve's).
-        zero_distance: see above; 0 turns the exception off.
+            which pays off where many steps share them (on the device of ``w``; the other arguments are the curve's).
+        zero_distance: see above.
+        distance: ``relative``, as above; ``euclidean``: ``|w_i - c_j|`` for all weights.
 
     Returns:
         A scalar of the dtype and on the device of ``w``.
-
-    Raises:
-        ValueError: if ``w`` is not floating point, or from :func:`curve`.
     """
     if not w.is_floating_point():
         raise ValueError(f"w must be floating point, got {w.dtype}")
-    table = centroids if isinstance(centroids, Curve) else curve(centroids.to(w.device), zero_distance=zero_distance)
-    return _Penalty.apply(w, table)
+    if not isinstance(centroids, Curve):
+        centroids = curve(centroids.to(w.device), zero_distance=zero_distance, distance=distance)
+    return _Penalty.apply(w, centroids)
 
 
 @torch.no_grad()
-def curve(centroids: Tensor, *, zero_distance: float = 2**-7) -> Curve:
-    """Table a weight's term of the penalty for these centroids, on their device.
+def curve(centroids: Tensor, *, zero_distance: float = 2**-7, distance: str = "relative") -> Curve:
+    """Table a weight's term of the penalty for these centroids, on their device; the arguments of :func:`penalty`.
 
     Raises:
-        ValueError: if there is no centroid, one is not finite, or ``zero_distance`` is negative or not finite.
+        ValueError: if there is no centroid, or an argument is out of range.
     """
     if centroids.numel() == 0 or not centroids.isfinite().all():
         raise ValueError("centroids must be at least one finite value")
-    if not 0 <= zero_distance < math.inf:
-        raise ValueError(f"zero_distance must be finite and not negative, got {zero_distance}")
+    if not 0 < zero_distance < math.inf:
+        raise ValueError(f"zero_distance must be positive and finite, got {zero_distance}")
+    if distance not in ("relative", "euclidean"):
+        raise ValueError(f"distance must be relative or euclidean, got {distance}")
     values = centroids.detach().double().unique()
-    edges = _edges(values, zero_distance)
-    low, last = torch.cat((edges.new_zeros(1), edges[:-1])), edges[-1:]
-    middle, half = (low + edges) / 2, (edges - low) / 2
-    nodes = ((torch.arange(NODES, dtype=torch.float64) + 0.5) * (math.pi / NODES)).cos()  # Chebyshev's
-    fit = torch.linalg.vander(nodes, N=NODES).inverse().T.to(edges.device)
-    u = (middle[:, None] + half[:, None] * nodes.to(edges.device)).flatten()
-    coefficients = []
-    for sign in (1, -1):
-        terms = [_softmin(_distance(x, sign * values, zero_distance)) for x in u.split(1 + TABLE // len(values))]
-        coefficients.append(torch.cat(terms).view(-1, NODES) @ fit)
-        coefficients.append(_tail(last, sign * values, zero_distance))
-    at_zero = torch.where((values == 0) & (zero_distance > 0), 0.0, torch.ones_like(values))
-    first, final = _bin(edges[[0, -1]]).tolist()
-    bins = _lower_end(torch.arange(first - 1, final + 2, device=edges.device))
-    start = torch.searchsorted(edges, bins, right=True)
+    jump = _above(zero_distance, values.device) if distance == "relative" else values.new_tensor(math.inf)
+    edges = _edges(values.abs(), jump)
+    upper = torch.cat((edges[1:], edges.new_tensor([math.inf])))
+    ends = torch.cat((edges, 2 * edges[-1:] + 1)).double()
+    middle = ((ends[:-1] + ends[1:]) / 2).float()
+    half = torch.minimum(middle - ends[:-1], ends[1:] - middle)  # the nodes stay inside, whatever was rounded
+    half = torch.where(half > 0, half, ends.diff()).float()
+    columns = [_coefficients(middle.double(), half.double(), sign * values, jump) for sign in (1, -1)]
+    columns[1][1::2] *= -1  # odd powers: a negative weight's magnitude falls where the weight rises
+    bins = _lower_end(torch.arange(SIGNS_AND_BINS // 2, device=edges.device, dtype=torch.int32))
+    bins = bins.where(bins < math.inf, math.inf)  # the highest are those of NaN
+    start = torch.searchsorted(edges, bins, right=True, out_int32=True) - 1
+    inside = start.diff() - torch.isin(bins[1:], edges).int()  # an edge at the end of a bin is the next one's
     return Curve(
-        edges=torch.cat((edges, torch.full_like(last, math.nan))),
-        start=start,
-        first_bin=first - 1,
-        depth=int(start.diff().max()) - 1,
-        middle=torch.cat((middle, last)).repeat(2),
-        scale=torch.cat((1 / half, torch.ones_like(last))).repeat(2),
-        coefficients=torch.cat(coefficients),
-        at_zero=float(_softmin(at_zero)),
+        start=torch.cat((start, start + len(edges))),
+        depth=int(inside.max()),
+        upper=upper.repeat(2),
+        middle=torch.cat((middle, -middle)),
+        scale=(1 / half).repeat(2),
+        coefficients=torch.cat(columns, 1).flip(0).float().contiguous(),
     )
 
 
@@ -121,41 +131,37 @@ class _Penalty(torch.autograd.Function):
         # operations here are too short to be worth threads of our own: torch shares each among its threads
         parts, outs = (chunks(x, torch.get_num_threads()) for x in (flat, gradient))
         for part, out in zip(parts, outs, strict=True):
-            value, slope = _evaluate(part.double(), table)
-            total += value.sum()
-            out.copy_(slope.div_(flat.numel()))
+            value, slope = _evaluate(part.float(), table)
+            total += value.sum(dtype=torch.float64)
+            torch.div(slope, flat.numel(), out=out)
         ctx.save_for_backward(gradient.view_as(w))
         return (total / max(flat.numel(), 1)).to(w.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = ctx.saved_tensors
-        return grads[0] * gradient, None
+        return grads[0] * ctx.saved_tensors[0], None
 
 
 def _evaluate(w: Tensor, table: Curve) -> tuple[Tensor, Tensor]:
-    """Term and derivative of each weight."""
-    u = w.abs().reciprocal_()
-    cell = table.start.index_select(0, (_bin(u) - table.first_bin).clamp_(0, len(table.start) - 1))
+    """Term and derivative of each weight, float32."""
+    cell = table.start.index_select(0, (w.view(torch.int32) >> BIN).bitwise_and_(SIGNS_AND_BINS - 1))
+    size = w.abs() if table.depth else w
     for _ in range(table.depth):
-        cell += table.edges.index_select(0, cell) <= u
-    cell += (w < 0) * len(table.edges)
+        cell += table.upper.index_select(0, cell) <= size
     scale = table.scale.index_select(0, cell)
-    t = (u - table.middle.index_select(0, cell)).mul_(scale)
-    columns = table.coefficients.T.contiguous().flip(0)
-    value, slope = columns[0].index_select(0, cell), torch.zeros_like(t)
-    for column in columns[1:]:  # Horner's rule, for the polynomial and its derivative
+    t = (w - table.middle.index_select(0, cell)).mul_(scale)
+    slope = table.coefficients[0].index_select(0, cell)
+    value = (slope * t).add_(table.coefficients[1].index_select(0, cell))
+    for column in table.coefficients[2:]:  # Horner's rule, for the polynomial and its derivative
         slope.mul_(t).add_(value)
         value.mul_(t).add_(column.index_select(0, cell))
-    slope.mul_(scale).mul_(u).mul_(u).mul_(-w.sign())  # du / dw = -sign(w) u**2
-    zero = w == 0
-    return value.masked_fill_(zero, table.at_zero), slope.masked_fill_(zero, 0.0)
+    return value, slope.mul_(scale)
 
 
-def _distance(u: Tensor, values: Tensor, zero_distance: float) -> Tensor:
-    """``|1 - c u|`` for all pairs: the relative distance of a positive weight ``1 / u`` to ``c``."""
-    away = (1 - u[:, None] * values).abs_()
-    return away.masked_fill_((values == 0) & (u[:, None] * zero_distance > 1), 0.0)
+def _distance(size: Tensor, values: Tensor, jump: Tensor) -> Tensor:
+    """Distance of positive weights to every centroid: relative from the jump on, absolute below it."""
+    relative = (1 - values / size[:, None]).abs_()
+    return torch.where(size[:, None] >= jump, relative, (size[:, None] - values).abs_())
 
 
 def _softmin(away: Tensor) -> Tensor:
@@ -163,37 +169,39 @@ def _softmin(away: Tensor) -> Tensor:
     return ((away / -TEMPERATURE).softmax(-1) * away).sum(-1)
 
 
-def _edges(values: Tensor, zero_distance: float) -> Tensor:
-    """Ends of the cells in ``u``: every kink, and between the kinks small enough steps."""
-    sizes = values.abs().unique()
-    has_zero, sizes = bool(sizes[0] == 0), sizes[sizes > 0]
-    kinks = 1 / sizes
-    if has_zero:  # the distance to the centroid 0 jumps below the zero distance
-        jump = kinks.new_tensor([1 / zero_distance if zero_distance > 0 else 1.0])
-        kinks = torch.cat((kinks, jump.nextafter(2 * jump)))
-    # Beyond the last edge the nearest centroid is alone: 0, at most 1 away, or the one or two smallest.
-    gap = sizes[:1] if has_zero or len(sizes) == 1 else sizes[1:2] - sizes[:1]
-    first = kinks.min() / 32  # before it exponents hardly change
-    last = torch.cat((kinks, (2 + NEGLIGIBLE) / gap)).max()
-    lowest, highest = _bin(torch.stack((first, last))).tolist()
-    return torch.cat((kinks, _lower_end(torch.arange(lowest, highest + 2, device=kinks.device)))).unique()
+def _coefficients(middle: Tensor, half: Tensor, values: Tensor, jump: Tensor) -> Tensor:
+    """Polynomial of each cell through the terms at Chebyshev's nodes: float64 ``[NODES, cells]``, by rising power."""
+    nodes = ((torch.arange(NODES, dtype=torch.float64) + 0.5) * (math.pi / NODES)).cos()
+    fit = torch.linalg.vander(nodes, N=NODES).inverse().to(middle.device)
+    size = (middle[:, None] + half[:, None] * nodes.to(middle.device)).flatten()
+    terms = [_softmin(_distance(x, values, jump)) for x in size.split(1 + TABLE // len(values))]
+    found = fit @ torch.cat(terms).view(-1, NODES).T
+    found[2:, -1] = 0  # all weights beyond the last edge, where the term is a line
+    return found
 
 
-def _bin(u: Tensor) -> Tensor:
-    """Sign, exponent and first digits of float64 numbers, as a number that rises with them."""
-    return u.view(torch.int64) >> BIN
+def _edges(sizes: Tensor, jump: Tensor) -> Tensor:
+    """Lower ends of the cells, float32: 0, every kink, and between the kinks small enough steps."""
+    top = float(sizes.max())
+    ends = min(float(jump), top)  # of what is absolute and no line
+    steps = torch.arange(0, ends, TEMPERATURE / 16, dtype=torch.float64, device=sizes.device)
+    halved = min(float(jump), max(top, 1.0)) * torch.arange(15, dtype=torch.float64, device=sizes.device).neg().exp2()
+    edges = [sizes.new_zeros(1), sizes, steps, halved]  # the last so that what is next to nothing keeps its digits
+    if jump.isfinite():
+        far = torch.stack((jump, (4 * sizes.max()).maximum(jump))).float()
+        first, last = (far.view(torch.int32) >> BIN).tolist()
+        bins = _lower_end(torch.arange(first + 1, last + 2, dtype=torch.int32, device=sizes.device))
+        octaves = torch.arange(16 * FAR, dtype=torch.float64, device=sizes.device) / 16
+        edges += [jump[None], bins.double(), far[1].double() * octaves.exp2()]
+    return (found := torch.cat(edges).float().unique())[found.isfinite()]
+
+
+def _above(number: float, device: torch.device) -> Tensor:
+    """The smallest float32 above a number, in float64."""
+    nearest = torch.tensor(number, dtype=torch.float32, device=device)
+    above = nearest.nextafter(nearest.new_tensor(math.inf))
+    return (above if nearest <= number else nearest).double()
 
 
 def _lower_end(bins: Tensor) -> Tensor:
-    return (bins << BIN).view(torch.float64)
-
-
-def _tail(last: Tensor, values: Tensor, zero_distance: float) -> Tensor:
-    """Beyond the last edge: the nearest centroid's distance, which is linear in u."""
-    beyond = last * 1.5
-    away = _distance(beyond, values, zero_distance)[0]
-    nearest = away.argmin()
-    line = last.new_zeros(1, NODES)
-    line[0, 1] = values[nearest].abs()
-    line[0, 0] = away[nearest] - line[0, 1] * (beyond - last)[0]
-    return line
+    return (bins << BIN).view(torch.float32)
