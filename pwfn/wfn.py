@@ -97,7 +97,8 @@ def assign(
 
     The candidate that is the nearest (in ``|w - c|``, the lower on a tie) for most free weights (the lowest
     on a tie) is picked. The free weights sorted by their distance to it, it takes the longest prefix whose
-    running mean over the non-zero distances stays within the allowance. Where that is empty the order of the
+    running mean over the non-zero distances stays within the allowance (the mean over all, where exactly one free
+    weight is at distance 0: so the released research code counts). Where that is empty the order of the
     candidates is raised for the rest of the round; past order 20 the allowance is doubled until something is
     taken. On equal distances the lower weight goes first, for the centroid 0 the one nearer to 0, and the
     earlier in the tensor of equal weights. Only where more weights are at distance 0 from the centroid 0 than are

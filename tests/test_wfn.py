@@ -56,8 +56,9 @@ def slow_assign(
         if c == 0 and (d == 0).sum() > left:
             line = np.argsort(d)
         count = total = moved = 0
+        single = (d == 0).sum() == 1
         for i in line[:left]:
-            total, moved = total + d[i], moved + (d[i] > 0)
+            total, moved = total + d[i], moved + (d[i] > 0 or single)
             if total / max(moved, 1) > reach:
                 break
             count += 1
@@ -169,6 +170,14 @@ def test_assign_by_hand() -> None:
     assert found.orders.tolist() == [0, 0, 20]
     assert found.reaches.tolist() == pytest.approx([1 / 3, 1 / 3, 2 / 3])
     assert found.fixed.all()
+
+
+def test_a_single_weight_on_the_centroid_counts_in_the_mean() -> None:
+    """0.5 and 0.52 are 0 and 1/26 from 0.5: 1/52 on the average of two; a second weight on it leaves 1/26 alone."""
+    single = wfn.assign(torch.tensor([0.5, 0.52]), 1.0, allowance=0.02)
+    assert single.values.tolist() == [0.5, 0.5] and single.counts.tolist() == [2]
+    pair = wfn.assign(torch.tensor([0.5, 0.5, 0.52]), 1.0, allowance=0.02)
+    assert pair.group.tolist() == [0, 0, 1]
 
 
 def test_euclidean_by_hand() -> None:

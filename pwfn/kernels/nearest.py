@@ -98,9 +98,9 @@ class SortedWeights:
     def nearest(self, centroid: float, allowance: float, limit: int, distance: Distance) -> Tensor:
         """Ascending positions of the weights that a centroid takes: the nearest ones, at most ``limit``.
 
-        They are the longest prefix, by distance, whose running mean over the non-zero distances stays within
-        the allowance. On equal distances the lower weight comes first; for the centroid 0 the smaller one;
-        equal weights in no particular order.
+        They are the longest prefix, by distance, whose running mean over the non-zero distances (over all, where
+        a single free weight is at distance 0) stays within the allowance. On equal distances the lower weight
+        comes first; for the centroid 0 the smaller one; equal weights in no particular order.
         """
         reach = 2.5 * allowance  # of evenly spread weights the prefix ends at twice the allowance
         while True:
@@ -145,6 +145,8 @@ class SortedWeights:
 def _prefix(key: Tensor, away: Tensor, split: int, reach: float, allowance: float, limit: int) -> tuple[int, int, bool]:
     """The longest prefix within the allowance of distances that fall up to ``split`` and rise from there.
 
+    Its mean is over the distances that are not 0, or over all if a single one is 0.
+
     Args:
         key: what to order by, falling and rising with ``away``; the falling side comes first on a tie.
         away: float64 distances; those above ``reach`` are ignored.
@@ -154,13 +156,15 @@ def _prefix(key: Tensor, away: Tensor, split: int, reach: float, allowance: floa
         lies beyond ``reach``: it does not end there, or the mean could not bear another one.
     """
     sides = [(key[:split].flip(0), away[:split].flip(0)), (key[split:], away[split:])]
+    unmoved = [int((side == 0).sum()) for _, side in sides]
+    if sum(unmoved) == 1:  # as the released code has it, a single one counts
+        unmoved = [0, 0]
     keys, totals, moved = [], [], []
-    for side_key, side in sides:
+    for (side_key, side), zeros in zip(sides, unmoved, strict=True):
         side = side[: int(torch.searchsorted(side, reach, right=True))]
         keys.append(side_key[: len(side)].contiguous())
         totals.append(cumsum(side))
-        unmoved = int(torch.searchsorted(side, 0.0, right=True))
-        moved.append(torch.arange(-unmoved, len(side) - unmoved + 1, device=side.device).clamp_(min=0))
+        moved.append(torch.arange(-zeros, len(side) - zeros + 1, device=side.device).clamp_(min=0))
     taken = []
     for here, there in ((0, 1), (1, 0)):
         other = torch.searchsorted(keys[there], keys[here], right=here == 1)
