@@ -71,13 +71,8 @@ def fix(
     start = 0
     for _, mu, weight in gaussian_weights(model):
         part = slice(start, start := start + mu.numel())
-        values = assignment.values[part].view_as(mu)
-        mu.copy_(values)
-        weight.centroid.copy_(values)
-        weight.free.copy_(~assignment.fixed[part].view_as(mu))
-        if weight.sigma is not None and weight.joined is not None:
-            weight.sigma.copy_(sigma[part].view_as(mu))
-            weight.joined.copy_(weight.sigma)
+        parts = (vector[part].view_as(mu) for vector in (assignment.values, assignment.fixed, sigma))
+        weight.settle(mu, *parts)
     return assignment
 
 

@@ -39,7 +39,12 @@ class GaussianWeight(nn.Module):
         eps: this step's standard normal draw, set by :func:`draw`.
         noisy: whether training draws at all.
         retrain_sigma: sigma goes on learning after its weight is fixed (sigma join ``allow_retraining``).
+        raise_sigma: :func:`draw` puts a sigma below 2**-30 back to it.
+        decay_sigma: the optimizer's weight decay acts on sigma.
     """
+
+    raise_sigma = True
+    decay_sigma = False
 
     sigma: nn.Parameter | None
     free: Tensor
@@ -70,6 +75,19 @@ class GaussianWeight(nn.Module):
         if self.sigma is None or self.joined is None or self.retrain_sigma:
             return self.sigma
         return torch.lerp(self.joined, self.sigma, self.free)
+
+    def pulled(self) -> Tensor | None:
+        """Where the regulariser pulls sigma: 1 where free and 0 where fixed; None for everywhere."""
+        return None if self.retrain_sigma else self.free
+
+    def settle(self, mu: Tensor, values: Tensor, fixed: Tensor, sigma: Tensor) -> None:
+        """Take over a round's outcome: ``mu`` becomes ``values``, free but where ``fixed``, with this sigma."""
+        mu.copy_(values)
+        self.centroid.copy_(values)
+        self.free.copy_(~fixed)
+        if self.sigma is not None and self.joined is not None:
+            self.sigma.copy_(sigma)
+            self.joined.copy_(self.sigma)
 
     def forward(self, mu: Tensor) -> Tensor:
         """One draw of the weight in training, its mean in evaluation. Shape and dtype of ``mu``."""
@@ -103,6 +121,7 @@ def to_gaussian(
     *,
     prior: Prior | None = priors.pow2,
     scope: scopes.Scope = scopes.conv_linear,
+    weight: type[GaussianWeight] = GaussianWeight,
 ) -> nn.Module:
     """Make every weight in scope Gaussian, in place. Build optimizers afterwards.
 
@@ -113,6 +132,7 @@ def to_gaussian(
         model: any network; its evaluation output does not change by a bit.
         prior: gives the initial sigma of a parameter tensor; None for weights without noise.
         scope: which parameters take part.
+        weight: the parametrization; :class:`pwfn.released.ReleasedWeight` is the other one.
 
     Returns:
         ``model``.
@@ -128,14 +148,14 @@ def to_gaussian(
     for prefix, module, key in places:
         mu = getattr(module, key)
         if mu not in seen:
-            seen[mu] = GaussianWeight(mu, None if prior is None else _sigma(prior, mu, f"{prefix}.{key}".lstrip(".")))
+            seen[mu] = weight(mu, None if prior is None else _sigma(prior, mu, f"{prefix}.{key}".lstrip(".")))
             seen[mu].noisy = False  # it is called once on registration
     for _, module, key in places:
         parametrize.register_parametrization(module, key, seen[getattr(module, key)])
     if not seen:
         raise ValueError("no parameter of the network is in scope: choose another scope")
-    for weight in seen.values():
-        weight.noisy = True
+    for made in seen.values():
+        made.noisy = True
     model.register_forward_pre_hook(draw)
     return model
 
@@ -208,7 +228,9 @@ def draw(model: nn.Module, args: Any = None) -> None:
     if not noisy:
         return
     sigmas: list[Tensor] = [sigma for _, sigma in noisy]
-    torch._foreach_clamp_min_(sigmas, priors.SIGMA_MIN)
+    raised: list[Tensor] = [sigma for w, sigma in noisy if w.raise_sigma]
+    if raised:
+        torch._foreach_clamp_min_(raised, priors.SIGMA_MIN)
     for (weight, _), eps in zip(noisy, normals(sigmas), strict=True):
         weight.eps = eps
 

@@ -15,7 +15,7 @@ WORDS = {"apot", "assignment", "clustering", "compression", "prior", "regularise
 WORDS |= {"sigma_join", "wfn"}
 """The paper's words: pure functions of tensors."""
 
-NETWORKS = {"gaussian", "learning", "fixing", "classifier", "method", "record", "ranks"}
+NETWORKS = {"gaussian", "learning", "released", "fixing", "classifier", "method", "record", "ranks"}
 """Networks and callbacks."""
 
 SCIENCE = {"torch", "lightning", "torchmetrics", "numpy"}
