@@ -79,7 +79,7 @@ def conclude(
         packed = artifact.save(folder / "model.pwfn", state, names, architecture=architecture)
         measured["final"]["sizes"] = packed.summary()
         write_json(folder / "evaluation.json", measured)
-        write_csv(folder / "layers.csv", layers(state, baseline, names))
+        write_csv(folder / "layers.csv", layers(state, baseline, names, spread, sigmas))
         write_csv(folder / "codebook.csv", codebook(state, names))
     return _summary(measured["baseline"], measured["final"])
 
@@ -95,18 +95,26 @@ def export(
         write_json(folder / "shifts.json", exports.shift_list(model.state_dict(), names))
 
 
-def layers(state: Mapping[str, Tensor], baseline: Mapping[str, Tensor], names: Iterable[str]) -> list[dict[str, Any]]:
+def layers(
+    state: Mapping[str, Tensor],
+    baseline: Mapping[str, Tensor],
+    names: Iterable[str],
+    prior_sigma: Mapping[str, Tensor] | None = None,
+    sigma: Mapping[str, Tensor] | None = None,
+) -> list[dict[str, Any]]:
     """One row per tensor in scope: how much it shares after and before, its orders, how far it moved.
 
     Columns: ``layer``, ``weights``, the figures of :func:`pwfn.compression.sharing`, ``sparsity`` (0 to 1),
     ``baseline_unique``, ``baseline_entropy``, ``moved_rms`` (root mean square of the change, relative to that
-    of the baseline's weights), ``order_<k>`` (share of the weights of order k).
+    of the baseline's weights), ``baseline_sigma`` and ``sigma`` (their means; only with sigma), ``order_<k>`` (share
+    of the weights of order k).
     """
     rows = []
     for name in names:
         w, before = state[name].flatten(), baseline[name].flatten()
         started = sharing(before)
         scale = float(before.square().mean().sqrt())
+        spreads = {"baseline_sigma": (prior_sigma or {}).get(name), "sigma": (sigma or {}).get(name)}
         rows.append(
             {
                 "layer": name,
@@ -115,6 +123,7 @@ def layers(state: Mapping[str, Tensor], baseline: Mapping[str, Tensor], names: I
                 "baseline_unique": started["unique"],
                 "baseline_entropy": started["entropy"],
                 "moved_rms": float((w - before).square().mean().sqrt()) / scale if scale else 0.0,
+                **{key: float(spread.mean()) for key, spread in spreads.items() if spread is not None},
                 **_orders(w),
             }
         )
