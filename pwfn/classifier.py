@@ -119,8 +119,8 @@ class Classifier(L.LightningModule):
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Iterable[nn.Parameter]]]:
-    """Parameter groups for an optimizer: all as they come, but no weight decay on sigma."""
-    sigmas = [w.sigma for _, _, w in gaussian_weights(model) if w.sigma is not None]
+    """Parameter groups for an optimizer: all as they come, but no weight decay on sigma unless its weight says so."""
+    sigmas = [w.sigma for _, _, w in gaussian_weights(model) if w.sigma is not None and not w.decay_sigma]
     known = set(sigmas)
     groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p not in known]}]
     if sigmas:

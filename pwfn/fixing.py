@@ -80,14 +80,8 @@ def write(model: nn.Module, flat: Flat, assignment: Assignment, join: SigmaJoin 
     start = 0
     for _, mu, weight in gaussian_weights(model):
         part = slice(start, start := start + mu.numel())
-        values = assignment.values[part].view_as(mu)
-        # a weight that never was fixed keeps its mu, of which straight-through learning shows the shared value only
-        mu.copy_(torch.where((assignment.fixed | flat.fixed)[part].view_as(mu), values, mu))
-        weight.centroid.copy_(values)
-        weight.free.copy_(~assignment.fixed[part].view_as(mu))
-        if weight.sigma is not None and weight.joined is not None:
-            weight.sigma.copy_(sigma[part].view_as(mu))
-            weight.joined.copy_(weight.sigma)
+        parts = (vector[part].view_as(mu) for vector in (assignment.values, assignment.fixed, sigma))
+        weight.settle(mu, *parts)
 
 
 def _assign_all(flat: Flat, fraction: float, assign: Callable[..., Assignment]) -> Assignment:

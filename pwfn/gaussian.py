@@ -40,7 +40,12 @@ class GaussianWeight(nn.Module):
         noisy: whether training draws at all.
         retrain_sigma: sigma goes on learning after its weight is fixed (sigma join ``allow_retraining``).
         straight_through: the mean is ``centroid`` for free weights, too, whose gradient goes to mu as if it were mu.
+        raise_sigma: :func:`draw` puts a sigma below 2**-30 back to it.
+        decay_sigma: the optimizer's weight decay acts on sigma.
     """
+
+    raise_sigma = True
+    decay_sigma = False
 
     sigma: nn.Parameter | None
     free: Tensor
@@ -75,6 +80,20 @@ class GaussianWeight(nn.Module):
             return self.sigma
         return torch.lerp(self.joined, self.sigma, self.free)
 
+    def pulled(self) -> Tensor | None:
+        """Where the regulariser pulls sigma: 1 where free and 0 where fixed; None for everywhere."""
+        return None if self.retrain_sigma else self.free
+
+    def settle(self, mu: Tensor, values: Tensor, fixed: Tensor, sigma: Tensor) -> None:
+        """Take over a round's outcome: ``mu`` becomes ``values``, free but where ``fixed``, with this sigma."""
+        # a weight that never was fixed keeps its mu, of which straight-through learning shows the shared value only
+        mu.copy_(torch.where(fixed | self.fixed, values, mu))
+        self.centroid.copy_(values)
+        self.free.copy_(~fixed)
+        if self.sigma is not None and self.joined is not None:
+            self.sigma.copy_(sigma)
+            self.joined.copy_(self.sigma)
+
     def forward(self, mu: Tensor) -> Tensor:
         """One draw of the weight in training, its mean in evaluation. Shape and dtype of ``mu``."""
         if self.sigma is None or not self.training:
@@ -107,6 +126,7 @@ def to_gaussian(
     *,
     prior: Prior | None = priors.pow2,
     scope: scopes.Scope = scopes.conv_linear,
+    weight: type[GaussianWeight] = GaussianWeight,
 ) -> nn.Module:
     """Make every weight in scope Gaussian, in place. Build optimizers afterwards.
 
@@ -117,6 +137,7 @@ def to_gaussian(
         model: any network; its evaluation output does not change by a bit.
         prior: gives the initial sigma of a parameter tensor; None for weights without noise.
         scope: which parameters take part.
+        weight: the parametrization; :class:`pwfn.released.ReleasedWeight` is the other one.
 
     Returns:
         ``model``.
@@ -132,14 +153,14 @@ def to_gaussian(
     for prefix, module, key in places:
         mu = getattr(module, key)
         if mu not in seen:
-            seen[mu] = GaussianWeight(mu, None if prior is None else _sigma(prior, mu, f"{prefix}.{key}".lstrip(".")))
+            seen[mu] = weight(mu, None if prior is None else _sigma(prior, mu, f"{prefix}.{key}".lstrip(".")))
             seen[mu].noisy = False  # it is called once on registration
     for _, module, key in places:
         parametrize.register_parametrization(module, key, seen[getattr(module, key)])
     if not seen:
         raise ValueError("no parameter of the network is in scope: choose another scope")
-    for weight in seen.values():
-        weight.noisy = True
+    for made in seen.values():
+        made.noisy = True
     model.register_forward_pre_hook(draw)
     return model
 
@@ -212,7 +233,9 @@ def draw(model: nn.Module, args: Any = None) -> None:
     if not noisy:
         return
     sigmas: list[Tensor] = [sigma for _, sigma in noisy]
-    torch._foreach_clamp_min_(sigmas, priors.SIGMA_MIN)
+    raised: list[Tensor] = [sigma for w, sigma in noisy if w.raise_sigma]
+    if raised:
+        torch._foreach_clamp_min_(raised, priors.SIGMA_MIN)
     for (weight, _), eps in zip(noisy, normals(sigmas), strict=True):
         weight.eps = eps
 

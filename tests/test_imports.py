@@ -15,7 +15,8 @@ WORDS = {"apot", "assignment", "clustering", "compression", "prior", "regularise
 WORDS |= {"sigma_join", "wfn"}
 """The paper's words: pure functions of tensors."""
 
-NETWORKS = {"gaussian", "learning", "fixing", "callback", "classifier", "method", "record", "ranks"}
+NETWORKS = {"gaussian", "learning", "released", "fixing", "callback", "classifier", "method", "record", "ranks"}
+NETWORKS |= {"distillation", "post_training", "scheduler", "sensitivity", "straight_through"}
 """Networks and callbacks."""
 
 SCIENCE = {"torch", "lightning", "torchmetrics", "numpy"}

@@ -48,7 +48,7 @@ class Changes(L.Callback):
     ("schedule", "expected"),
     [
         ("joint", [(True, True, True)] * 8),
-        ("alternate", [(True, False, False)] * 4 + [(False, True, True)] * 4),
+        ("halves", [(True, False, False)] * 4 + [(False, True, True)] * 4),
         ("sigma_only", [(False, True, True)] * 8),
     ],
 )
@@ -69,6 +69,62 @@ def test_schedules(schedule: Any, expected: list[tuple[bool, bool, bool]]) -> No
     optimizer = partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=0.01)
     trainer.fit(Classifier(network(), optimizer, 3), loader)
     assert changes.seen == expected
+
+
+def trained(schedule: Any, rounds: Rounds, batches: int) -> list[tuple[bool, bool, bool]]:
+    changes = Changes()
+    trainer = L.Trainer(
+        max_epochs=rounds.epochs,
+        callbacks=[GaussianLearning(rounds, schedule=schedule), changes],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+    )
+    x = torch.randn(8 * batches, 6, generator=torch.Generator().manual_seed(0))
+    loader = DataLoader(TensorDataset(x, x[:, :3].argmax(1)), 8)
+    trainer.fit(Classifier(network(), partial(torch.optim.SGD, lr=0.05), 3), loader)
+    return changes.seen
+
+
+def test_alternate_goes_by_whole_epochs_after_a_joint_start() -> None:
+    rounds = Rounds([0.5, 1.0], first_epochs=1, first_fraction=1.0, rest_epochs=3)
+    joint, mu, sigma = (True, True, True), (True, False, False), (False, True, True)
+    assert trained("alternate", rounds, 2) == [joint] * 2 + [mu] * 4 + [sigma] * 2
+    with pytest.raises(ValueError, match=r"^schedule alternate needs 2 epochs"):
+        GaussianLearning(Rounds(rest_epochs=1), schedule="alternate")
+
+
+@pytest.mark.parametrize("pull", [regulariser.linear, regulariser.hinge, regulariser.linear_on_grad])
+def test_accumulated_gradients_average_the_pulls(pull: Any) -> None:
+    """No gradient of the loss, lr 1: sigma rises by lambda times the mean pull of three micro-batches, unless the
+    softmin asks for the mean of |eps| itself."""
+    draws: list[torch.Tensor] = []
+    model = network()
+    _, _, weight = next(gaussian_weights(model))
+    assert weight.sigma is not None
+    sigma = weight.sigma.detach().clone()
+
+    def note(*_: Any) -> None:
+        assert weight.eps is not None
+        draws.append(weight.eps.clone())
+
+    trainer = L.Trainer(
+        max_epochs=1,
+        accumulate_grad_batches=3,
+        callbacks=[GaussianLearning(regulariser=pull, weight=0.01), LambdaCallback(on_train_batch_end=note)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+    )
+    nothing = Classifier(model, partial(torch.optim.SGD, lr=1.0), 3, criterion=lambda logits, _: 0 * logits.sum())
+    trainer.fit(nothing, DataLoader(TensorDataset(torch.randn(24, 6), torch.zeros(24, dtype=torch.long)), 8))
+    assert len(draws) == 3
+    mean = sum(pull(sigma, eps, torch.zeros_like(eps)) for eps in draws) / 3
+    torch.testing.assert_close(weight.sigma.detach(), sigma + 0.01 * mean)
 
 
 def test_pull_raises_sigma_of_free_weights_only() -> None:

@@ -16,19 +16,25 @@ __all__ = ["codebook_rows", "layer_rows", "network_figures"]
 
 
 def layer_rows(
-    state: Mapping[str, Tensor], baseline: Mapping[str, Tensor], names: Iterable[str]
+    state: Mapping[str, Tensor],
+    baseline: Mapping[str, Tensor],
+    names: Iterable[str],
+    prior_sigma: Mapping[str, Tensor] | None = None,
+    sigma: Mapping[str, Tensor] | None = None,
 ) -> list[dict[str, Any]]:
     """One row per tensor in scope: how much it shares after and before, its orders, how far it moved.
 
     Columns: ``layer``, ``weights``, the figures of :func:`pwfn.compression.sharing`, ``sparsity`` (0 to 1),
     ``baseline_unique``, ``baseline_entropy``, ``moved_rms`` (root mean square of the change, relative to that
-    of the baseline's weights), ``order_<k>`` (share of the weights of order k).
+    of the baseline's weights), ``baseline_sigma`` and ``sigma`` (their means; only with sigma), ``order_<k>`` (share
+    of the weights of order k).
     """
     rows = []
     for name in names:
         w, before = state[name].flatten(), baseline[name].flatten()
         started = sharing(before)
         scale = float(before.square().mean().sqrt())
+        spreads = {"baseline_sigma": (prior_sigma or {}).get(name), "sigma": (sigma or {}).get(name)}
         rows.append(
             {
                 "layer": name,
@@ -37,6 +43,7 @@ def layer_rows(
                 "baseline_unique": started["unique"],
                 "baseline_entropy": started["entropy"],
                 "moved_rms": float((w - before).square().mean().sqrt()) / scale if scale else 0.0,
+                **{key: float(spread.mean()) for key, spread in spreads.items() if spread is not None},
                 **_orders(w),
             }
         )

@@ -29,12 +29,13 @@ def _or_null(rule: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or rule(value)
 
 
-SCHEDULES = ("joint", "alternate", "sigma_only")
+SCHEDULES = ("joint", "alternate", "halves", "sigma_only")
 
 RULES: list[Rule] = [
     ("seed", _whole(0), "a whole number, 0 or more"),
     ("fixing.schedule", SCHEDULES.__contains__, f"one of {', '.join(SCHEDULES)}"),
     ("fixing.first_schedule", SCHEDULES.__contains__, f"one of {', '.join(SCHEDULES)}"),
+    ("fixing.released", (True, False).__contains__, "true or false"),
     ("fixing.recluster", ("all", "free").__contains__, "all or free"),
     ("fixing.delta_start", _number(0, above=True), "a number above 0"),
     ("fixing.delta_end", _number(0, above=True), "a number above 0"),
@@ -44,6 +45,7 @@ RULES: list[Rule] = [
     ("fixing.max_unique", _or_null(_whole(1)), "null or a whole number above 0"),
     ("regulariser.weight", _number(0), "a number, 0 or more"),
     ("baseline.epochs", _whole(0), "a whole number, 0 or more"),
+    ("baseline.gaussian_epochs", _whole(0), "a whole number, 0 or more"),
     ("checkpoint.minutes", _number(0, above=True), "a number above 0"),
     ("dataset.batch_size", _whole(1), "a whole number above 0"),
     ("dataset.workers", _whole(0), "a whole number, 0 or more"),

@@ -1,4 +1,4 @@
-"""Reports from run directories: ``python -m pwfn.report compare|run|status|evaluate|workspace``
+"""Reports from run directories: ``python -m pwfn.report compare|run|paper|status|evaluate|workspace``
 
 All but ``evaluate`` need no data, only the files that runs left.
 """
@@ -21,6 +21,7 @@ __all__ = ["main"]
 EPILOG = """examples:
   python -m pwfn.report compare outputs/ --html runs.html
   python -m pwfn.report run outputs/2026-01-01/12-00-00-resnet10t-digits-pwfn
+  python -m pwfn.report paper outputs/sweeps/wfn_delta --to figures
   python -m pwfn.report workspace --entity me --project pwfn outputs/sweeps/NAME
 """
 
@@ -33,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="compare|run|status|evaluate|workspace")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="compare|run|paper|status|evaluate|workspace"
+    )
     many = commands.add_parser("compare", help="one table of all runs below some folders")
     many.add_argument("folders", nargs="+", type=Path, metavar="DIR")
     many.add_argument("--brief", action="store_true", help="one column for all settings: what is unlike in most runs")
@@ -51,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     many.add_argument("--html", type=Path, metavar="FILE", help="write table and plots as one page")
     one = commands.add_parser("run", help="a run's figures; draws its plots anew")
     one.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    both = commands.add_parser("paper", help="the figures of the papers of WFN and PWFN, as PNG and CSV")
+    both.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="runs or sweeps")
+    both.add_argument("--to", type=Path, required=True, metavar="DIR", help="where the figures go")
     state = commands.add_parser("status", help="where the runs of a sweep stand; exit code 1: one failed, 2: no sweep")
     state.add_argument("folder", type=Path, metavar="SWEEP", help="directory of the sweep")
     again = commands.add_parser("evaluate", help="measure a finished run anew, from its folder alone")
@@ -68,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if chosen.command == "compare":
             _compare(chosen)
+        elif chosen.command == "paper":
+            _paper(chosen.folders, chosen.to)
         elif chosen.command == "run":
             for folder in chosen.folders:
                 _run(folder)
@@ -167,6 +175,13 @@ def _evaluate(folder: Path, overrides: Sequence[str]) -> None:
     from pwfn.report import console
 
     console.print_summary(evaluate(folder, overrides), folder)
+
+
+def _paper(folders: Sequence[Path], to: Path) -> None:
+    from pwfn.report.paper import draw
+
+    for name, reason in draw(folders, to).items():
+        Console(soft_wrap=True).print(f"{name}: {reason or to / f'{name}.png'}", highlight=False)
 
 
 def _workspace(chosen: argparse.Namespace) -> None:

@@ -21,13 +21,6 @@ COSTS = (
     ("sizes.entropy_coded", 1e-6, "model.pwfn (MB)"),
     ("unique", 1.0, "unique values"),
 )
-PUBLISHED_COSTS = (
-    ("entropy_nonzero", 1.0, "entropy (bits a weight, without zeros)"),
-    COSTS[1],
-    ("unique_nonzero", 1.0, "unique values (without zero)"),
-)
-"""Published figures leave zeros out, and so do ours beside them."""
-
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = "osD^vPX*<>"
 SPAN = 10.0
@@ -39,7 +32,8 @@ def pareto(groups: Sequence[Group], dataset: str) -> Figure:
 
     A colour is a method, a marker a network. Bars are the spread over seeds, a line joins the groups that no
     other one beats in both directions, a dashed line is the baseline. Published points are overlaid for
-    ImageNet: hollow where they were read in the paper, crossed and faint where they are remembered. What is
+    ImageNet: hollow where they were read in the paper, filled and faint where they are remembered; whether WFN's
+    leave zeros out is not settled, ours count them. What is
     more than :data:`SPAN` points below every baseline stands on the lower edge, its accuracy beside it.
 
     Args:
@@ -57,8 +51,7 @@ def pareto(groups: Sequence[Group], dataset: str) -> Figure:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(13, 4.6))
         panels = figure.subplots(1, len(COSTS), sharey=True)
-        costs = PUBLISHED_COSTS if published else COSTS
-        for axes, (cost, factor, label) in zip(panels, costs, strict=True):
+        for axes, (cost, factor, label) in zip(panels, COSTS, strict=True):
             for model in models:
                 ours = [g for g in shown if _model(g.settings["model.name"]) == model and g.figure(cost)]
                 _points(axes, ours, cost, factor, marker[model], colour, floor)
@@ -80,7 +73,8 @@ def pareto(groups: Sequence[Group], dataset: str) -> Figure:
             handles.append(_sample("none", 1.0, "published, read"))
             handles.append(_sample("#cccccc", 0.5, "published, remembered"))
         figure.legend(handles=handles, loc="outside right center", fontsize=8)
-        figure.suptitle(f"Accuracy against cost · {dataset}", fontsize=11)
+        zeros = " (published: with or without zeros is not settled)" if published else ""
+        figure.suptitle(f"Accuracy against cost · {dataset}{zeros}", fontsize=11)
     return figure
 
 
@@ -121,7 +115,7 @@ def _points(
 
 
 def _published(axes: Axes, point: Published, cost: str, marker: str, colour: str) -> None:
-    x = {"entropy_nonzero": point.entropy, "unique_nonzero": point.unique}.get(cost)
+    x = {"entropy": point.entropy, "unique": point.unique}.get(cost)
     if x is not None:
         read = point.source == "read"
         axes.plot(

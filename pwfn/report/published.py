@@ -15,8 +15,9 @@ class Published:
     Attributes:
         method, model: as in the configuration; ``setting`` tells runs of one method apart.
         acc1: ImageNet top-1, percent.
-        unique: unique values; WFN's are without zero.
-        entropy: bits a weight, without zeros; None where not known.
+        unique: unique values. Whether WFN's leave zero out is not settled.
+        entropy: bits a weight; None where not known. Whether WFN's leave zeros out is not settled: the notebook
+            of the released code prints both, and its attempt to remove them fails unnoticed.
         source: ``read`` in the paper, or ``remembered`` and to be checked before it is quoted.
     """
 

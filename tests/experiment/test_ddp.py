@@ -137,7 +137,7 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def alternate(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
-    return _run(tmp_path_factory.mktemp("ddp") / "alternate", 2, 8, True, "alternate")
+    return _run(tmp_path_factory.mktemp("ddp") / "alternate", 2, 8, True, "halves")
 
 
 @pytest.mark.parametrize("dumped", ["noisy", "alternate"])

@@ -9,20 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import timm
+import timm.data
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from safetensors.torch import load_file
 
+from pwfn.dataset.augmentation import training_transform
 from pwfn.experiment.prepare import prepare
 from pwfn.experiment.run import execute
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 PAPER = {
     "resnet18": "resnet18.tv_in1k",
-    "resnet34": "resnet34.tv_in1k",
-    "resnet50": "resnet50.tv_in1k",
+    "resnet34": "resnet34.bt_in1k",
+    "resnet50": "resnet50.a1_in1k",
     "densenet161": "densenet161.tv_in1k",
     "deit_tiny": "deit_tiny_patch16_224.fb_in1k",
     "deit_small": "deit_small_patch16_224.fb_in1k",
@@ -66,6 +68,36 @@ def test_the_papers_settings(name: str, pinned: str) -> None:
     assert optimizer._target_ == "torch.optim.SGD"
     assert (optimizer.lr, optimizer.momentum, optimizer.weight_decay) == (1e-3, 0.9, 1e-4)
     assert cfg.trainer.gradient_clip_val == 1
+
+
+@pytest.mark.parametrize("delta", ["0.0075", "0.01", "0.015"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
+def test_the_settings_of_wfn(name: str, delta: str) -> None:
+    cfg = composed(f"experiment=wfn/{name}_delta{delta}", "dataset.root=none", "trainer=gpu")
+    assert cfg.model.name == f"{name}.tv_in1k" and cfg.model.pretrained
+    assert cfg.method.name == "wfn" and cfg.method.delta == float(delta)
+    assert (cfg.method.alpha, cfg.method.zero_distance, cfg.method.distance) == (0.4, 2**-7, "relative")
+    assert cfg.fixing.fractions == [0.3, 0.6, 0.8, 0.9, 0.95, 0.975, 0.99, 0.9975, 0.999, 1.0]
+    assert (cfg.fixing.first_epochs, cfg.fixing.rest_epochs, cfg.fixing.rest_fraction) == (0, 3, 1.0)
+    assert (cfg.optimizer._target_, cfg.optimizer.lr, cfg.optimizer.weight_decay) == ("torch.optim.Adam", 2e-5, 0)
+    assert cfg.trainer.gradient_clip_val == 0.5 and cfg.dataset.batch_size == 64
+
+
+def test_the_released_images() -> None:
+    dataset = composed("dataset=imagenet_released", "dataset.root=none").dataset
+    assert dataset.name == "imagenet" and dataset.val_fraction == 0.1
+    config = {"input_size": (3, 224, 224), "mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bilinear"}
+    settings = OmegaConf.to_container(dataset.augmentation)
+    train = training_transform({**config, **dataset.data_config}, **settings)
+    test = timm.data.create_transform(**{**config, **dataset.data_config}, is_training=False)
+    picture = Image.fromarray(np.repeat(np.arange(200, dtype=np.uint8), 100).reshape(200, 100)).convert("RGB")
+    assert train(picture).shape == test(picture).shape == (3, 224, 224)
+    seen = test(picture)[0] * 0.5 + 0.5
+    assert float(seen.min()) * 255 < 2 and float(seen.max()) * 255 > 197  # all of it, top and bottom
+    shown = train(picture)[0]
+    assert 0.8 < float(shown.max() - shown.min()) / float(seen.max() - seen.min()) / 2 * (256 / 224) < 1.2
+    with pytest.raises(ValueError, match=r"^dataset\.augmentation\.resize must be 224 or more"):
+        training_transform({**config, **dataset.data_config}, resize=200)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from pwfn.rundir.naming import config_hash, run_name, sweep_name
 from pwfn.rundir.provenance import git_state, snapshot
 from pwfn.rundir.status import print_status, status
 
-SWEEPS = ["delta", "paper_imagenet", "prior", "regulariser", "schedule", "seeds", "sigma_join", "wfn_delta"]
+SWEEPS = ["delta", "paper_imagenet", "prior", "regulariser", "released", "schedule", "seeds", "sigma_join", "wfn_delta"]
 
 
 @pytest.fixture
