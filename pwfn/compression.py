@@ -65,7 +65,8 @@ def sharing(w: Tensor) -> dict[str, float]:
 
 def _counts(w: Tensor, zeros: bool) -> tuple[Tensor, Tensor]:
     w = w.detach().flatten()
-    return torch.unique(w if zeros else w[w != 0], return_counts=True)
+    values, counts = torch.unique(w if zeros else w[w != 0], return_counts=True)
+    return values, counts
 
 
 def _entropy(counts: Tensor) -> float:

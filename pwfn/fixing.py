@@ -9,9 +9,10 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from pwfn import clustering, sigma_join
+from pwfn import sigma_join
 from pwfn.assignment import Assignment, merge
 from pwfn.gaussian import Flat, flat_weights, gaussian_weights
+from pwfn.kernels.intervals import SIGMA_FLOOR
 from pwfn.prior import SIGMA_MIN
 
 __all__ = ["Assign", "Recluster", "SigmaJoin", "fix"]
@@ -61,7 +62,7 @@ def fix(
         assignment = merge([propose(part, fraction, assign) for part in flat.split(lengths)])
     else:
         assignment = propose(flat, fraction, assign)
-    sigma = join(flat.mu, flat.sigma.clamp(min=clustering.SIGMA_FLOOR), assignment.group)
+    sigma = join(flat.mu, flat.sigma.clamp(min=SIGMA_FLOOR), assignment.group)
     sigma = torch.where(assignment.group >= 0, sigma, flat.sigma).clamp_(min=SIGMA_MIN)
     start = 0
     for _, mu, weight in gaussian_weights(model):

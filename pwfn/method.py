@@ -12,6 +12,7 @@ from torch import Tensor
 from pwfn import clustering, rounding
 from pwfn import wfn as predecessor
 from pwfn.assignment import Assignment
+from pwfn.kernels.intervals import SIGMA_FLOOR
 
 __all__ = ["apot_round", "kmeans", "pwfn", "wfn"]
 
@@ -110,5 +111,5 @@ def kmeans(
 
     For a codebook of each weight tensor, :func:`pwfn.fixing.fix` calls this tensor by tensor.
     """
-    weights = sigma.clamp(min=clustering.SIGMA_FLOOR).square().reciprocal() if weighted else None
+    weights = sigma.clamp(min=SIGMA_FLOOR).square().reciprocal() if weighted else None
     return rounding.kmeans(mu, clusters=clusters, weights=weights, seed=seed)
