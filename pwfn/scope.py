@@ -17,21 +17,33 @@ Scope = Callable[[nn.Module], Iterator[Place]]
 
 
 def conv_linear(model: nn.Module) -> Iterator[Place]:
-    """Weight and bias of every convolution and linear layer, subclasses included (the paper's scope)."""
+    """Weight and bias of every convolution and linear layer, subclasses included (the paper's scope).
+
+    >>> [key for _, _, key in conv_linear(nn.Sequential(nn.Linear(2, 2, bias=False), nn.LayerNorm(2)))]
+    ['weight']
+    """
     for name, module, key in all(model):
         if key in ("weight", "bias") and _is_conv_or_linear(module):
             yield name, module, key
 
 
 def conv_linear_norm(model: nn.Module) -> Iterator[Place]:
-    """As :func:`conv_linear`, and the weight and bias of normalisation layers."""
+    """As :func:`conv_linear`, and the weight and bias of normalisation layers.
+
+    >>> [key for _, _, key in conv_linear_norm(nn.Sequential(nn.LayerNorm(2), nn.PReLU()))]
+    ['weight', 'bias']
+    """
     for name, module, key in all(model):
         if key in ("weight", "bias") and (_is_conv_or_linear(module) or _is_norm(module)):
             yield name, module, key
 
 
 def all(model: nn.Module) -> Iterator[Place]:
-    """Every floating-point parameter: norms, embeddings, tokens, packed attention projections and the rest."""
+    """Every floating-point parameter: norms, embeddings, tokens, packed attention projections and the rest.
+
+    >>> [key for _, _, key in all(nn.MultiheadAttention(2, 1))]
+    ['in_proj_weight', 'in_proj_bias', 'weight', 'bias']
+    """
     for name, module in model.named_modules(remove_duplicate=True):
         for key, parameter in module._parameters.items():
             if parameter is not None and parameter.is_floating_point():
@@ -39,7 +51,12 @@ def all(model: nn.Module) -> Iterator[Place]:
 
 
 def names_in_scope(model: nn.Module, scope: Scope) -> list[str]:
-    """State-dict names of the parameters in scope of a plain network, tied ones by their first name."""
+    """State-dict names of the parameters in scope of a plain network, tied ones by their first name.
+
+    >>> layer = nn.Linear(2, 2)
+    >>> names_in_scope(nn.Sequential(layer, layer, nn.PReLU()), conv_linear)
+    ['0.weight', '0.bias']
+    """
     seen: dict[nn.Parameter, str] = {}
     for prefix, module, key in scope(model):
         seen.setdefault(getattr(module, key), f"{prefix}.{key}" if prefix else key)
