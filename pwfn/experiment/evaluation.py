@@ -6,8 +6,7 @@ Everything streams: figures are added up batch by batch, and no table of all pre
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from pwfn.experiment.perturbation import perturbed
 from pwfn.experiment.score import Score, accuracies
 
 __all__ = ["Settings", "accuracy", "ensemble", "noise_curve", "perturbed", "quality"]
@@ -166,36 +166,6 @@ def noise_curve(
         spread = float(found.std()) if draws > 1 else 0.0
         curve.append({"scale": float(scale), "acc1": float(found.mean()), "acc1_std": spread})
     return curve
-
-
-@contextmanager
-def perturbed(model: nn.Module, sigma: Mapping[str, Tensor]) -> Iterator[Callable[[int, float], None]]:
-    """Weights that can be drawn anew, and are back to the bit on leaving.
-
-    Args:
-        model: a plain network, its weights being mu.
-        sigma: by parameter name, of the parameter's shape or a scalar.
-
-    Yields:
-        ``draw(seed, scale)``: sets each named parameter to ``mu + scale * sigma * eps``.
-    """
-    parameters = [model.get_parameter(name) for name in sigma]
-    mus = [p.detach().clone() for p in parameters]
-    sigmas = [s.to(mu).expand_as(mu) for s, mu in zip(sigma.values(), mus, strict=True)]
-
-    def draw(seed: int, scale: float) -> None:
-        if not mus:
-            return
-        generator = torch.Generator(mus[0].device).manual_seed(seed)
-        for p, mu, s in zip(parameters, mus, sigmas, strict=True):
-            eps = torch.randn(mu.shape, generator=generator, device=mu.device, dtype=mu.dtype)
-            p.data.copy_(torch.addcmul(mu, s, eps, value=scale))
-
-    try:
-        yield draw
-    finally:
-        for p, mu in zip(parameters, mus, strict=True):
-            p.data.copy_(mu)
 
 
 def _batches(loader: Loader, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
