@@ -1,9 +1,28 @@
-"""One clustering round of PWFN: which Gaussian weights take which additive powers-of-two value.
+"""Probabilistic weight fixing (PWFN): one clustering round over Gaussian weights.
 
-A weight may take the centroid ``c`` when ``|c - mu| / sigma <= reach``. The candidates are sorted, so those
-within a weight's reach are one interval of indices, and weights with the same interval are alike: a histogram
-of the intervals decides every pick, and the weights themselves are read once for each set of candidates.
-Time is O(N) plus a few hundred picks on small tables, memory is O(N); no ``N x C`` table is ever built.
+What it does. Every weight has a mean ``mu`` and a deviation ``sigma``, which says how far it may move. A round makes a
+growing share of the weights take values that are sums of few powers of two, the most wanted value first.
+
+Equation -> function:
+    candidates, sums of at most omega powers from ``2**-b`` up    :func:`pwfn.apot.candidates`
+    distance ``|c - mu| / sigma``, at most ``delta`` for a taker  :func:`pwfn.kernels.intervals.intervals`
+    ``argmax_c`` of the number of free weights that may take c    :func:`pwfn.kernels.greedy.greedy`
+    these weights take c; the rest stays free                     :func:`pwfn.kernels.greedy.take`
+    omega + 1, or ``delta * growth``, once nobody takes anything  :func:`_schedule`
+    sigma of the fixed weights                                    :mod:`pwfn.sigma_join`
+    the first sigma, from the distance to powers of two           :func:`pwfn.prior.pow2`
+    the penalty that keeps sigma from vanishing in training       :mod:`pwfn.regulariser`
+    the share fixed in round t                                    :class:`pwfn.rounds.Rounds`
+
+Settings: the arguments of :func:`assign`, in ``conf/fixing`` as ``delta_start``, ``delta_end``, ``min_exponent`` (-b),
+``growth``, ``max_order`` (of omega), ``zero_fix`` and ``max_unique``.
+
+Cost. The candidates are sorted, so those that a weight may take are one interval of indices, and weights with the same
+interval are alike. A histogram of the intervals decides every pick, and the weights are read once for each set of
+candidates: O(N) time plus a few hundred picks on small tables, O(N) memory. No ``N x C`` table is built.
+
+When it helps. It needs training with noise between the rounds, so that sigma says which weights may move. Without
+training, ``method=apot_round`` and ``method=kmeans`` are cheaper; where sigma is no use, ``method=wfn`` does without.
 """
 
 from __future__ import annotations

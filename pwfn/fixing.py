@@ -18,7 +18,10 @@ from pwfn.prior import SIGMA_MIN
 __all__ = ["Assign", "Recluster", "SigmaJoin", "fix"]
 
 SigmaJoin = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""``join(mu, sigma, group) -> sigma``, see :mod:`pwfn.sigma_join`."""
+
 Recluster = Literal["all", "free"]
+"""Which weights a round may give a value: all of them, or those that no earlier round fixed."""
 
 
 class Assign(Protocol):

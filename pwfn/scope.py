@@ -13,7 +13,10 @@ from torch import nn
 __all__ = ["Place", "Scope", "all", "conv_linear", "conv_linear_norm", "names_in_scope"]
 
 Place = tuple[str, nn.Module, str]
+"""Module name, module and parameter name: where a parameter is held."""
+
 Scope = Callable[[nn.Module], Iterator[Place]]
+"""Yields the places of the parameters of a network that take part."""
 
 
 def conv_linear(model: nn.Module) -> Iterator[Place]:

@@ -15,6 +15,7 @@ from torchvision import transforms
 __all__ = ["Transform", "training_transform"]
 
 Transform = Callable[[Any], Tensor]
+"""Makes a normalised ``[C, H, W]`` of a PIL image."""
 
 
 def _posterize(image: Image.Image, bits: int, **settings: Any) -> Image.Image:

@@ -14,6 +14,7 @@ from pwfn.dataset.images import Images
 __all__ = ["KINDS", "Kind", "permute", "permute_each", "randomise"]
 
 Kind = Literal["labels", "pixels", "random_pixels"]
+"""What is randomised, see :data:`KINDS`."""
 
 KINDS = get_args(Kind)
 """``labels``: the training labels change places. ``pixels``: one permutation of the pixels for all images,

@@ -27,6 +27,7 @@ __all__ = ["baseline_of", "classifier_of", "fixing_of", "measurement_of", "round
 
 
 def measurement_of(cfg: DictConfig, folder: Path, *, weights: bool) -> Measurement:
+    """Build the network, its data and how both are measured; with its starting weights if ``weights``."""
     model, architecture, data = network_and_data(cfg, weights=weights)
     with blaming(cfg, "prior"):
         prior = instantiate(cfg.prior) if cfg.method.gaussian else None
@@ -45,7 +46,7 @@ def measurement_of(cfg: DictConfig, folder: Path, *, weights: bool) -> Measureme
 
 
 def rounds_of(cfg: DictConfig, batches: int) -> Rounds:
-    """The timetable; every epoch of it keeps one batch at least."""
+    """Build the timetable, of whose epochs each keeps at least one of its ``batches``."""
     with blaming(cfg, "fixing"):
         rounds: Rounds = instantiate(cfg.method.rounds)
     devices = cfg.trainer.devices
@@ -61,6 +62,11 @@ def rounds_of(cfg: DictConfig, batches: int) -> Rounds:
 
 
 def fixing_of(cfg: DictConfig, folder: Path, measurement: Measurement, rounds: Rounds) -> WeightFixing:
+    """Build the callback of the rounds around the configured method and sigma join.
+
+    Raises:
+        ValueError: if a setting of the method is out of range.
+    """
     data = measurement.data
     with blaming(cfg, "fixing"):
         assign = instantiate(cfg.method.assign)
@@ -78,6 +84,7 @@ def fixing_of(cfg: DictConfig, folder: Path, measurement: Measurement, rounds: R
 
 
 def classifier_of(cfg: DictConfig, measurement: Measurement, fixing: WeightFixing) -> Classifier:
+    """Build the network in training: loss, mixing, optimizer and the method's penalty, which reads the rounds done."""
     data = measurement.data
     mixup, criterion = mixing(cfg, data.num_classes)
     with blaming(cfg, "method"):
@@ -96,6 +103,7 @@ def classifier_of(cfg: DictConfig, measurement: Measurement, fixing: WeightFixin
 
 
 def baseline_of(cfg: DictConfig, arguments: Mapping[str, Any]) -> Baseline | None:
+    """Say how the starting network is trained, and where it is kept for runs like this one; None if it has weights."""
     if cfg.model.checkpoint or cfg.model.pretrained:
         return None
     recipe = {

@@ -15,6 +15,7 @@ HEADER = (
     f"{'round':>5} {'fixed':>7} {'acc before':>10} {'acc after':>9} {'unique':>8} {'of fixed':>8} "
     f"{'entropy':>8} {'order':>5} {'delta':>7} {'train s':>8} {'cluster s':>9}"
 )
+"""The heading of the table of rounds, see :func:`round_line`."""
 
 FIGURES = (
     ("test top-1 %", "acc1", ".2f"),
