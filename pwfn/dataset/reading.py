@@ -1,6 +1,6 @@
-"""How the image, the file name and the label at an index are read from the kinds of dataset there are.
+"""Readers of the image, the file name and the label at an index, for each kind of dataset.
 
-These are classes and no closures, so that loader workers can be spawned.
+They are classes and not closures, because loader workers that are spawned must pickle them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["ArrayImage", "DatasetImage", "FileName", "ReaderImage", "labels_of"]
 
 
 class ArrayImage:
-    """``image(index)`` over an array in memory."""
+    """Reads the image at an index from an array in memory."""
 
     def __init__(self, images: np.ndarray) -> None:
         self.images = images
@@ -25,7 +25,7 @@ class ArrayImage:
 
 
 class DatasetImage:
-    """``image(index)`` of a dataset that yields ``(image, label)``."""
+    """Reads the image at an index from a dataset that yields ``(image, label)``."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -35,7 +35,7 @@ class DatasetImage:
 
 
 class ReaderImage:
-    """``image(index)`` of a timm dataset, without its way of passing over damaged images."""
+    """Reads the image at an index from a timm dataset; a damaged image is an error, which timm would pass over."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -49,7 +49,7 @@ class ReaderImage:
 
 
 class FileName:
-    """File name of an index in an ImageFolder."""
+    """Tells the file name of an index in an ImageFolder."""
 
     def __init__(self, samples: Sequence[tuple[str, int]]) -> None:
         self.samples = samples
@@ -59,7 +59,7 @@ class FileName:
 
 
 def labels_of(dataset: Any) -> list[int] | None:
-    """The class index of every image, if they can be had without reading the images."""
+    """Return the class index of every image, or None if that takes reading the images."""
     reader = getattr(dataset, "reader", dataset)
     for name in ("targets", "labels"):
         if hasattr(reader, name):

@@ -27,13 +27,13 @@ __all__ = ["digits", "folder", "mnist_10k", "timm_dataset", "torchvision_dataset
 
 
 def digits(*, test_fraction: float = 0.2, seed: int = 0) -> tuple[Images, Images]:
-    """The 1,797 handwritten digits (8x8 grey) that ship inside scikit-learn, split by class."""
+    """Return the 1,797 handwritten digits (8x8 grey) that ship inside scikit-learn, split by class."""
     data = load_digits()
     return _split(np.rint(data.images * (255 / 16)).astype(np.uint8), data.target, test_fraction, seed, "digits")
 
 
 def mnist_10k(*, root: str | Path, test_fraction: float = 0.2, seed: int = 0) -> tuple[Images, Images]:
-    """The 10,000 test images of MNIST alone (28x28 grey), split by class into training and test images.
+    """Read the 10,000 test images of MNIST alone (28x28 grey), split by class into training and test images.
 
     Args:
         root: folder of ``t10k-images-idx3-ubyte.gz`` and ``t10k-labels-idx1-ubyte.gz``.
@@ -51,7 +51,7 @@ def mnist_10k(*, root: str | Path, test_fraction: float = 0.2, seed: int = 0) ->
 
 
 def folder(*, root: str | Path, train: str = "train", test: str = "val") -> tuple[Images, Images]:
-    """Two ImageFolder trees, ``root/train/<class>/*`` and ``root/val/<class>/*``.
+    """Read two ImageFolder trees, ``root/train/<class>/*`` and ``root/val/<class>/*``.
 
     Raises:
         ValueError: if a folder is missing, a class folder is empty, or the two differ in their classes.
@@ -76,7 +76,7 @@ def folder(*, root: str | Path, train: str = "train", test: str = "val") -> tupl
 
 
 def torchvision_dataset(*, name: str, root: str | Path, download: bool = True) -> tuple[Images, Images]:
-    """A torchvision dataset with a ``train`` argument: CIFAR10, CIFAR100, MNIST, FashionMNIST, ...
+    """Read a torchvision dataset with a ``train`` argument: CIFAR10, CIFAR100, MNIST, FashionMNIST, ...
 
     Raises:
         ValueError: if the files are neither whole under ``root`` nor to be downloaded.
@@ -107,8 +107,9 @@ def torchvision_dataset(*, name: str, root: str | Path, download: bool = True) -
 def timm_dataset(
     *, name: str, root: str | Path | None = None, train: str = "train", test: str = "validation", **settings: Any
 ) -> tuple[Images, Images]:
-    """Two splits of any map-style dataset of ``timm.data.create_dataset``: ``hfds/...``, ``torch/...``, a folder,
-    a tar file.
+    """Read two splits of a map-style dataset of ``timm.data.create_dataset``.
+
+    Such are ``hfds/...``, ``torch/...``, a folder, a tar file.
 
     Args:
         name: as of ``timm.data.create_dataset``.

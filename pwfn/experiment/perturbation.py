@@ -1,4 +1,4 @@
-"""Noise on the weights of a network, and the weights as they were afterwards."""
+"""Draws of a network's weights, which are restored afterwards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["perturbed"]
 
 @contextmanager
 def perturbed(model: nn.Module, sigma: Mapping[str, Tensor]) -> Iterator[Callable[[int, float], None]]:
-    """Weights that can be drawn anew, and are back to the bit on leaving.
+    """Let the weights be drawn anew inside the block, and restore them to the bit after it.
 
     Args:
         model: a plain network, its weights being mu.

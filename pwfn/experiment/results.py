@@ -1,4 +1,4 @@
-"""What a finished run is measured by, and the files that say so.
+"""Measurement of a finished run, and the files with its results.
 
 ``baseline.safetensors`` (the network at the start), ``model.safetensors`` (the fixed one) and
 ``sigma.safetensors`` (its sigmas, by parameter) are enough to repeat every figure.
@@ -31,7 +31,7 @@ __all__ = ["Measurement", "figures", "measure", "write_results"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is needed to measure the networks of a run.
+    """Holds what is needed to measure the networks of a run.
 
     Attributes:
         folder: the run directory with its weight files.
@@ -134,7 +134,7 @@ def _scores(
 
 
 def figures(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The figures for ``summary.json``: those of the fixed network, and those of the baseline by their prefix.
+    """Collect the figures for ``summary.json``: those of the fixed network, and those of the baseline by their prefix.
 
     Raises:
         FloatingPointError: if one of them is not finite.

@@ -1,4 +1,4 @@
-"""Many runs in one table, from their directories alone: what was swept, mean and spread over seeds."""
+"""Comparison of many runs: the settings in which they differ, mean and spread over seeds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FIGURES: dict[str, tuple[str, float, str]] = {
 
 @dataclass(frozen=True)
 class Group:
-    """Finished runs that differ in nothing but their seed.
+    """Holds finished runs that differ in nothing but their seed.
 
     Attributes:
         settings: the swept settings that they share, as text.
@@ -53,7 +53,7 @@ class Group:
     runs: tuple[Run, ...]
 
     def figure(self, name: str) -> tuple[float, float] | None:
-        """Mean and sample standard deviation (0 for one run) over the runs that have the figure, else None."""
+        """Compute mean and sample standard deviation (0 for one run) over the runs that have the figure, else None."""
         values = [run.summary[name] for run in self.runs if isinstance(run.summary.get(name), int | float)]
         if not values:
             return None
@@ -74,7 +74,7 @@ def repeated(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
 
 
 def swept(runs: Sequence[Run]) -> list[str]:
-    """The settings in which runs differ, apart from seed, paths and logging; dataset, model and method first.
+    """Find the settings in which runs differ, apart from seed, paths and logging; dataset, model and method first.
 
     A setting that only follows from the choice of its group's option (all of ``model.*`` from ``model.name``,
     ``prior.sigma`` from ``prior._target_``) is left out. A run without a setting, of another version for
@@ -105,14 +105,14 @@ def grouped(runs: Sequence[Run], keys: Sequence[str]) -> list[Group]:
 
 
 def _repeats(runs: Sequence[Run], key: str, keys: Sequence[str]) -> bool:
-    """Whether a shorter key of the same last name has the same values wherever ``key`` is set."""
+    """Tell whether a shorter key of the same last name has the same values wherever ``key`` is set."""
     name, depth = key.rpartition(".")[2], key.count(".")
     same = [other for other in keys if other.rpartition(".")[2] == name and other.count(".") < depth]
     return any(all(r.setting(key) == r.setting(other) for r in runs if key in r.settings) for other in same)
 
 
 def _follows(runs: Sequence[Run], key: str, above: Sequence[str]) -> bool:
-    """Whether runs that agree on ``above`` agree on ``key``, too."""
+    """Tell whether runs that agree on ``above`` agree on ``key``, too."""
     seen: dict[tuple[str, ...], set[str]] = {}
     for run in runs:
         if key in run.settings:

@@ -1,4 +1,4 @@
-"""Plots of how good a run's networks are: calibration, weight noise, ensembles."""
+"""Plots of the evaluation of a run's networks: calibration, weight noise, ensembles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ensemble", "noise", "reliability"]
 
 
 def reliability(files: Files) -> Figure | None:
-    """Accuracy of the predictions made with each confidence, and how many there are."""
+    """Plot the accuracy of the predictions made with each confidence, and how many there are."""
     if not files.evaluation:
         return None
     figure = Figure(figsize=(6, 6))
@@ -45,7 +45,7 @@ def reliability(files: Files) -> Figure | None:
 
 
 def noise(files: Files) -> Figure | None:
-    """Accuracy with Gaussian noise on the weights."""
+    """Plot accuracy with Gaussian noise on the weights."""
     if not files.evaluation or not files.evaluation["final"]["noise"]:
         return None
     figure, (axes,) = new_figure()
@@ -70,7 +70,7 @@ def noise(files: Files) -> Figure | None:
 
 
 def ensemble(files: Files) -> Figure | None:
-    """Accuracy and loss of ensembles of weight draws."""
+    """Plot accuracy and loss of ensembles of weight draws."""
     if not files.evaluation or not files.evaluation["final"]["ensemble"]:
         return None
     figure, panels = new_figure(2)

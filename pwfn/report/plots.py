@@ -46,7 +46,7 @@ def draw(folder: Path, summary: Mapping[str, Any] | None = None) -> dict[str, Pa
 
 
 def codebook(files: Files) -> Figure | None:
-    """How many weights have each shared value, coloured by its order."""
+    """Plot how many weights have each shared value, coloured by its order."""
     if not files.codebook:
         return None
     figure, (axes,) = new_figure(width=9)
@@ -77,7 +77,7 @@ def codebook(files: Files) -> Figure | None:
 
 
 def layers(files: Files) -> Figure | None:
-    """Entropy and unique values of every tensor in scope, after and before."""
+    """Plot entropy and unique values of every tensor in scope, after and before."""
     rows = files.layers
     if not rows:
         return None

@@ -1,4 +1,4 @@
-"""Run directories read back: configuration, figures and how far each run got."""
+"""Run directories, read back: configuration, figures and how far each run got."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MISSING = "–"
 
 @dataclass(frozen=True)
 class Run:
-    """One run directory.
+    """Holds what one run directory says.
 
     Attributes:
         folder: where it is.
@@ -43,17 +43,17 @@ class Run:
     rounds: int
 
     def setting(self, key: str) -> str:
-        """A setting as text, functions by their bare names; a dash where this run has no such setting."""
+        """Return a setting as text, functions by their bare names; a dash where this run has no such setting."""
         return _text(key, self.settings.get(key, self.summary.get(key.removesuffix(".name"), MISSING)))
 
     @property
     def seed(self) -> Any:
-        """Its seed."""
+        """The seed that the run was made with."""
         return self.settings.get("seed", self.summary.get("seed"))
 
 
 def find(folders: Iterable[Path]) -> list[Run]:
-    """Every run at or below some folders, by path; a run is a folder with ``.hydra/`` or ``summary.json``.
+    """Find every run at or below some folders, by path; a run is a folder with ``.hydra/`` or ``summary.json``.
 
     Raises:
         ValueError: if a folder does not exist.
@@ -89,7 +89,7 @@ def _run(folder: Path) -> Run:
 
 
 def _load(path: Path, parse: Any) -> dict[str, Any]:
-    """The content of a file; nothing where it is missing, or was left half written by another program."""
+    """Read the content of a file; nothing where it is missing, or was left half written by another program."""
     if not path.exists():
         return {}
     try:

@@ -67,7 +67,7 @@ Row = dict[str, float]
 
 @dataclass(frozen=True)
 class Files:
-    """What the plots of a run are drawn from; empty where the run did not get so far."""
+    """Holds what the plots of a run are drawn from; empty where the run did not get so far."""
 
     summary: dict[str, Any]
     evaluation: dict[str, Any]
@@ -78,7 +78,7 @@ class Files:
 
 
 def read(folder: Path) -> Files:
-    """The files of a run directory that plots are drawn from."""
+    """Read the files of a run directory that plots are drawn from."""
     return Files(
         read_json(folder / "summary.json") or {},
         read_json(folder / "evaluation.json") or {},
@@ -107,7 +107,7 @@ def round_axis(axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:
 
 
 def widen(axes: Axes, span: float = 2.0) -> None:
-    """Show at least ``span`` on the vertical axis, so that a single image does not look like a cliff."""
+    """Show at least ``span`` on the vertical axis, so that a difference of a single image looks small."""
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, high - span), high)  # downwards: accuracies end at 100%
 
