@@ -20,6 +20,9 @@ def candidates(largest: float, order: int, *, min_exponent: int) -> Tensor:
     are nested in ``order``, symmetric, and always hold 0 (which is all they hold while
     ``largest <= 2**min_exponent``, where the list of powers is empty).
 
+    >>> candidates(1.0, 2, min_exponent=-2).tolist()  # sums of at most two of 1/4 and 1/2
+    [-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0]
+
     Args:
         largest: largest magnitude to be represented, the largest ``|mu|`` still free.
         order: omega, at least 1.
@@ -56,6 +59,9 @@ def order_of(values: Tensor) -> Tensor:
     candidate set of order omega and in no lower one. 7/8 has order 3 (1/2 + 1/4 + 1/8), though a signed sum
     (1 - 1/8) would need two. Two equal powers are never cheaper than the one they make, hence the order is
     the number of ones in the binary mantissa.
+
+    >>> order_of(torch.tensor([0.0, 0.5, 0.75, -0.875])).tolist()
+    [0, 1, 2, 3]
 
     Args:
         values: floating point, any shape; float32 and float64 mantissas are read in full.

@@ -55,7 +55,12 @@ class Pick(NamedTuple):
 
 
 def from_picks(w: Tensor, group: Tensor, picks: Sequence[Pick]) -> Assignment:
-    """Give weights ``w`` float32 ``[N]`` the picks that ``group`` int32 ``[N]`` numbers; -1 leaves a weight free."""
+    """Give weights ``w`` float32 ``[N]`` the picks that ``group`` int32 ``[N]`` numbers; -1 leaves a weight free.
+
+    >>> group = torch.tensor([0, 0, -1], dtype=torch.int32)
+    >>> from_picks(torch.tensor([0.4, 0.6, 2.0]), group, [Pick(0.5, 2, 1, 1.0)]).values.tolist()
+    [0.5, 0.5, 2.0]
+    """
     w, device = w.detach(), w.device  # threads track gradients
     centroids = torch.tensor([pick.centroid for pick in picks], dtype=torch.float32, device=device)
     padded = torch.cat((centroids, centroids.new_zeros(1)))  # an entry to read even if there was no pick
@@ -78,7 +83,12 @@ def from_picks(w: Tensor, group: Tensor, picks: Sequence[Pick]) -> Assignment:
 
 
 def merge(assignments: Sequence[Assignment]) -> Assignment:
-    """The assignment of all weights, tensor after tensor, from one (at least) of each tensor by itself."""
+    """The assignment of all weights, tensor after tensor, from one (at least) of each tensor by itself.
+
+    >>> one = from_picks(torch.tensor([0.4, 2.0]), torch.tensor([0, -1], dtype=torch.int32), [Pick(0.5, 1, 1, 1.0)])
+    >>> merge([one, one]).group.tolist()
+    [0, -1, 1, -1]
+    """
     starts = accumulate((len(part.centroids) for part in assignments[:-1]), initial=0)
     groups = [torch.where(part.group < 0, -1, part.group + at) for at, part in zip(starts, assignments, strict=True)]
     return Assignment(

@@ -1,9 +1,28 @@
-"""One clustering round of PWFN: which Gaussian weights take which additive powers-of-two value.
+"""Probabilistic weight fixing (PWFN): one clustering round over Gaussian weights.
 
-A weight may take the centroid ``c`` when ``|c - mu| / sigma <= reach``. The candidates are sorted, so those
-within a weight's reach are one interval of indices, and weights with the same interval are alike: a histogram
-of the intervals decides every pick, and the weights themselves are read once for each set of candidates.
-Time is O(N) plus a few hundred picks on small tables, memory is O(N); no ``N x C`` table is ever built.
+What it does. Every weight has a mean ``mu`` and a deviation ``sigma``, which says how far it may move. A round makes a
+growing share of the weights take values that are sums of few powers of two, the most wanted value first.
+
+Equation -> function:
+    candidates, sums of at most omega powers from ``2**-b`` up    :func:`pwfn.apot.candidates`
+    distance ``|c - mu| / sigma``, at most ``delta`` for a taker  :func:`pwfn.kernels.intervals.intervals`
+    ``argmax_c`` of the number of free weights that may take c    :func:`pwfn.kernels.greedy.greedy`
+    these weights take c; the rest stays free                     :func:`pwfn.kernels.greedy.take`
+    omega + 1, or ``delta * growth``, once nobody takes anything  :func:`_schedule`
+    sigma of the fixed weights                                    :mod:`pwfn.sigma_join`
+    the first sigma, from the distance to powers of two           :func:`pwfn.prior.pow2`
+    the penalty that keeps sigma from vanishing in training       :mod:`pwfn.regulariser`
+    the share fixed in round t                                    :class:`pwfn.rounds.Rounds`
+
+Settings: the arguments of :func:`assign`, in ``conf/fixing`` as ``delta_start``, ``delta_end``, ``min_exponent`` (-b),
+``growth``, ``max_order`` (of omega), ``zero_fix`` and ``max_unique``.
+
+Cost. The candidates are sorted, so those that a weight may take are one interval of indices, and weights with the same
+interval are alike. A histogram of the intervals decides every pick, and the weights are read once for each set of
+candidates: O(N) time plus a few hundred picks on small tables, O(N) memory. No ``N x C`` table is built.
+
+When it helps. It needs training with noise between the rounds, so that sigma says which weights may move. Without
+training, ``method=apot_round`` and ``method=kmeans`` are cheaper; where sigma is no use, ``method=wfn`` does without.
 """
 
 from __future__ import annotations
@@ -19,6 +38,7 @@ from pwfn.apot import candidates
 from pwfn.assignment import Assignment, Pick, from_picks
 from pwfn.kernels.chunks import map_chunks
 from pwfn.kernels.deterministic import kthvalue
+from pwfn.kernels.greedy import greedy, take
 from pwfn.kernels.intervals import SIGMA_FLOOR, Free, histogram, intervals, largest
 
 __all__ = ["assign"]
@@ -83,10 +103,10 @@ def assign(
         grid = candidates(largest(free.mu), order, min_exponent=min_exponent)
         code, stride = intervals(free, grid, reach, step, zero_fix)
         kinds, code, counts = histogram(code, (len(grid) + 1) * stride)
-        table, chosen = _greedy(kinds, counts, stride, grid.tolist(), left, known, max_unique)
+        table, chosen = greedy(kinds, counts, stride, grid.tolist(), left, known, max_unique)
         if chosen:
             table = torch.where(table < 0, table, table + len(picks))
-            free = _take(free, code, table, group)
+            free = take(free, code, table, group)
             picks += [Pick(centroid, count, order, reach) for centroid, count in chosen]
             left -= sum(count for _, count in chosen)
     if left < 0:
@@ -135,59 +155,6 @@ def _schedule(reach: float, growth: float, max_order: int) -> Iterator[tuple[int
             yield order, reach
         reach *= growth
         yield order, reach
-
-
-def _greedy(
-    kinds: Tensor,
-    counts: Tensor,
-    stride: int,
-    values: list[float],
-    left: int,
-    known: set[float],
-    max_unique: int | None,
-) -> tuple[Tensor, list[tuple[float, int]]]:
-    """Pick candidates until none has a taker, ``left`` weights have taken one, or ``max_unique`` is reached.
-
-    Returns:
-        For each kind of interval, the number of the pick that takes it, -1 if none does; and each pick's value
-        and count. The last pick takes all it can, be that more than what is left.
-    """
-    used = ((counts > 0) & (kinds % stride > 0)).nonzero().squeeze(1)
-    first, wide, count = (x.cpu() for x in (kinds[used] // stride, kinds[used] % stride, counts[used]))
-    end, owner = first + wide, torch.full_like(count, -1, dtype=torch.int32)
-    zeros = torch.zeros(len(values) + 1, dtype=torch.int64)
-    takers = zeros.index_add(0, first, count).index_add_(0, end, -count).cumsum(0)
-    starts = torch.searchsorted(first, torch.arange(len(values) + 1)).tolist()
-    known = set(known)
-    chosen: list[tuple[float, int]] = []
-    while left > 0 and len(known) != max_unique:
-        best = int(takers.argmax())
-        wanted = int(takers[best])
-        if wanted == 0:
-            break
-        rows = slice(starts[max(0, best + 2 - stride)], starts[best + 1])
-        gone = count[rows] * (end[rows] > best)
-        owner[rows].masked_fill_(gone > 0, len(chosen))
-        count[rows] -= gone
-        takers -= zeros.index_add(0, first[rows], gone).index_add_(0, end[rows], -gone).cumsum(0)
-        chosen.append((values[best], wanted))
-        known.add(values[best])
-        left -= wanted
-    table = torch.full_like(kinds, -1, dtype=torch.int32)
-    table[used] = owner.to(table.device)
-    return table, chosen
-
-
-def _take(free: Free, code: Tensor, table: Tensor, group: Tensor) -> Free:
-    """Enter the groups that ``table`` gives to the intervals; returns the weights that stay free."""
-
-    def enter(place: Tensor, mu: Tensor, sigma: Tensor, code: Tensor) -> Free:
-        taken = table.index_select(0, code)
-        group.scatter_(0, place.long(), taken)
-        keep = (taken < 0).nonzero().squeeze(1)
-        return Free(*(x.index_select(0, keep) for x in (place, mu, sigma)))
-
-    return Free(*map(torch.cat, zip(*map_chunks(enter, *free, code), strict=True)))
 
 
 def _distance(centroid: Tensor, mu: Tensor, sigma: Tensor, near_zero: float) -> Tensor:

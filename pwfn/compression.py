@@ -11,12 +11,19 @@ __all__ = ["entropy", "order_shares", "sharing", "unique"]
 
 
 def unique(w: Tensor, *, zeros: bool = True) -> int:
-    """Number of distinct values in ``w`` (any shape); without 0 where ``zeros`` is false."""
+    """Number of distinct values in ``w`` (any shape); without 0 where ``zeros`` is false.
+
+    >>> unique(torch.tensor([0.0, 0.0, 0.5, 0.75]))
+    3
+    """
     return len(_counts(w, zeros)[0])
 
 
 def entropy(w: Tensor, *, zeros: bool = True) -> float:
     """Shannon entropy of the values of ``w`` in bits per weight, ``-sum p log2 p``.
+
+    >>> entropy(torch.tensor([0.0, 0.0, 0.5, 0.75]))  # 1/2 * 1 bit + 2 * 1/4 * 2 bits
+    1.5
 
     Args:
         w: any shape.
@@ -30,6 +37,9 @@ def entropy(w: Tensor, *, zeros: bool = True) -> float:
 
 def order_shares(w: Tensor) -> dict[int, float]:
     """Share of the weights of each order (the fewest powers of two that sum to a magnitude; 0 has order 0).
+
+    >>> order_shares(torch.tensor([0.0, 0.0, 0.5, 0.75]))
+    {0: 0.5, 1: 0.25, 2: 0.25}
 
     Args:
         w: any shape.
@@ -45,6 +55,9 @@ def order_shares(w: Tensor) -> dict[int, float]:
 
 def sharing(w: Tensor) -> dict[str, float]:
     """All the figures of a flat weight vector at once, from one sort.
+
+    >>> sharing(torch.tensor([0.0, 0.0, 0.5, 0.75]))
+    {'unique': 3, 'unique_nonzero': 2, 'entropy': 1.5, 'entropy_nonzero': 1.0, 'zeros': 2}
 
     Args:
         w: ``[N]``.
@@ -65,7 +78,8 @@ def sharing(w: Tensor) -> dict[str, float]:
 
 def _counts(w: Tensor, zeros: bool) -> tuple[Tensor, Tensor]:
     w = w.detach().flatten()
-    return torch.unique(w if zeros else w[w != 0], return_counts=True)
+    values, counts = torch.unique(w if zeros else w[w != 0], return_counts=True)
+    return values, counts
 
 
 def _entropy(counts: Tensor) -> float:

@@ -9,15 +9,19 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from pwfn import clustering, sigma_join
+from pwfn import sigma_join
 from pwfn.assignment import Assignment, merge
 from pwfn.gaussian import Flat, flat_weights, gaussian_weights
+from pwfn.kernels.intervals import SIGMA_FLOOR
 from pwfn.prior import SIGMA_MIN
 
 __all__ = ["Assign", "Recluster", "SigmaJoin", "fix", "write"]
 
 SigmaJoin = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""``join(mu, sigma, group) -> sigma``, see :mod:`pwfn.sigma_join`."""
+
 Recluster = Literal["all", "free"]
+"""Which weights a round may give a value: all of them, or those that no earlier round fixed."""
 
 
 class Assign(Protocol):
@@ -75,7 +79,7 @@ def write(model: nn.Module, flat: Flat, assignment: Assignment, join: SigmaJoin 
         assignment: over all its weights in scope.
         join: the sigma join of the weights taken together.
     """
-    sigma = join(flat.mu, flat.sigma.clamp(min=clustering.SIGMA_FLOOR), assignment.group)
+    sigma = join(flat.mu, flat.sigma.clamp(min=SIGMA_FLOOR), assignment.group)
     sigma = torch.where(assignment.group >= 0, sigma, flat.sigma).clamp_(min=SIGMA_MIN)
     start = 0
     for _, mu, weight in gaussian_weights(model):

@@ -18,6 +18,7 @@ from pwfn import apot, clustering, compression, rounding
 from pwfn import rate_distortion as rd
 from pwfn import wfn as predecessor
 from pwfn.assignment import Assignment
+from pwfn.kernels.intervals import SIGMA_FLOOR
 
 __all__ = ["apot_round", "kmeans", "pwfn", "rate_distortion", "straight_through", "wfn"]
 
@@ -116,7 +117,7 @@ def kmeans(
 
     For a codebook of each weight tensor, :func:`pwfn.fixing.fix` calls this tensor by tensor.
     """
-    weights = sigma.clamp(min=clustering.SIGMA_FLOOR).square().reciprocal() if weighted else None
+    weights = sigma.clamp(min=SIGMA_FLOOR).square().reciprocal() if weighted else None
     return rounding.kmeans(mu, clusters=clusters, weights=weights, seed=seed)
 
 
@@ -139,7 +140,7 @@ def rate_distortion(
     The sensitivity of a weight is ``1 / sigma**2``, up to a factor that lambda takes up. ``ceil(fraction * N)``
     weights with the least ``D (c - mu)**2`` are fixed.
     """
-    sensitivity = sigma.clamp(min=clustering.SIGMA_FLOOR).double().square().reciprocal()
+    sensitivity = sigma.clamp(min=SIGMA_FLOOR).double().square().reciprocal()
     sensitivity = (sensitivity / sensitivity.mean()).float().clamp_(min=1e-12)
     found = rd.assign(
         mu,

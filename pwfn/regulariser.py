@@ -19,17 +19,29 @@ __all__ = ["exponential", "hinge", "linear", "linear_on_grad", "none"]
 
 
 def linear(sigma: Tensor, eps: Tensor, grad: Tensor, *, s: float = 0.05) -> Tensor:
-    """``max(0, S - sigma) |eps|``: penalty ``sum 0.5 max(0, S - sigma)**2 |eps|`` (the paper's runs)."""
+    """``max(0, S - sigma) |eps|``: penalty ``sum 0.5 max(0, S - sigma)**2 |eps|`` (the paper's runs).
+
+    >>> linear(torch.tensor([0.25, 1.0]), torch.tensor([-2.0, 2.0]), torch.zeros(2), s=0.5).tolist()
+    [0.5, 0.0]
+    """
     return (s - sigma).clamp_(min=0).mul_(eps).abs_()  # in place: a pass without a new tensor costs a third
 
 
 def hinge(sigma: Tensor, eps: Tensor, grad: Tensor, *, s: float = 0.05) -> Tensor:
-    """``1`` where sigma < S: penalty ``sum max(0, S - sigma)`` (the paper's formula)."""
+    """``1`` where sigma < S: penalty ``sum max(0, S - sigma)`` (the paper's formula).
+
+    >>> hinge(torch.tensor([0.25, 1.0]), torch.tensor([-2.0, 2.0]), torch.zeros(2), s=0.5).tolist()
+    [1.0, 0.0]
+    """
     return (sigma < s).to(sigma.dtype)
 
 
 def exponential(sigma: Tensor, eps: Tensor, grad: Tensor, *, s: float = 0.05) -> Tensor:
-    """``exp(S - sigma)`` where sigma < S: penalty ``sum exp(max(0, S - sigma)) - 1``."""
+    """``exp(S - sigma)`` where sigma < S: penalty ``sum exp(max(0, S - sigma)) - 1``.
+
+    >>> exponential(torch.tensor([0.0, 1.0]), torch.zeros(2), torch.zeros(2), s=1.0)  # e and 0
+    tensor([2.7183, 0.0000])
+    """
     return torch.where(sigma < s, (s - sigma).exp_(), 0.0)
 
 
@@ -37,6 +49,9 @@ def linear_on_grad(sigma: Tensor, eps: Tensor, grad: Tensor, *, s: float = 0.05,
     """Share one unit per tensor where the loss minds least.
 
     Softmin with ``temperature`` of ``(1 - |eps|) |dL/dsigma|`` over the weights with sigma < S, zero elsewhere.
+
+    >>> linear_on_grad(torch.tensor([0.25, 0.25, 1.0]), torch.zeros(3), torch.ones(3), s=0.5).tolist()
+    [0.5, 0.5, 0.0]
     """
     cost = (1 - eps.abs()).mul_(grad.abs())
     below = sigma < s
@@ -45,5 +60,9 @@ def linear_on_grad(sigma: Tensor, eps: Tensor, grad: Tensor, *, s: float = 0.05,
 
 
 def none(sigma: Tensor, eps: Tensor, grad: Tensor) -> Tensor:
-    """No pull."""
+    """Pull nowhere: no regulariser.
+
+    >>> none(torch.tensor([0.25, 1.0]), torch.tensor([-2.0, 2.0]), torch.zeros(2)).tolist()
+    [0.0, 0.0]
+    """
     return torch.zeros_like(sigma)

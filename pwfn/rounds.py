@@ -18,6 +18,10 @@ class Rounds:
     Round 0 comes after ``first_epochs`` epochs, every later round after ``rest_epochs`` more. Nothing trains
     after the last round.
 
+    >>> rounds = Rounds(fractions=(0.5, 1.0), first_epochs=1, rest_epochs=3)
+    >>> rounds.epochs, rounds.due(1), rounds.due(4)
+    (4, range(0, 1), range(1, 2))
+
     Attributes:
         fractions: share of the weights fixed after each round, ascending, the last one 1.
         first_epochs: epochs before round 0.

@@ -13,7 +13,10 @@ from torch import nn
 __all__ = ["Place", "Scope", "all", "conv_linear", "conv_linear_norm", "names_in_scope"]
 
 Place = tuple[str, nn.Module, str]
+"""Module name, module and parameter name: where a parameter is held."""
+
 Scope = Callable[[nn.Module], Iterator[Place]]
+"""Yields the places of the parameters of a network that take part."""
 
 
 def conv_linear(model: nn.Module) -> Iterator[Place]:
@@ -21,6 +24,9 @@ def conv_linear(model: nn.Module) -> Iterator[Place]:
 
     Raises:
         ValueError: if such a layer computes its weight from other parameters, as ``weight_norm`` lets it.
+
+    >>> [key for _, _, key in conv_linear(nn.Sequential(nn.Linear(2, 2, bias=False), nn.LayerNorm(2)))]
+    ['weight']
     """
     _require_own_weights(model)
     for name, module, key in all(model):
@@ -33,6 +39,9 @@ def conv_linear_norm(model: nn.Module) -> Iterator[Place]:
 
     Raises:
         ValueError: as :func:`conv_linear`.
+
+    >>> [key for _, _, key in conv_linear_norm(nn.Sequential(nn.LayerNorm(2), nn.PReLU()))]
+    ['weight', 'bias']
     """
     _require_own_weights(model)
     for name, module, key in all(model):
@@ -41,7 +50,11 @@ def conv_linear_norm(model: nn.Module) -> Iterator[Place]:
 
 
 def all(model: nn.Module) -> Iterator[Place]:
-    """Every floating-point parameter: norms, embeddings, tokens, packed attention projections and the rest."""
+    """Every floating-point parameter: norms, embeddings, tokens, packed attention projections and the rest.
+
+    >>> [key for _, _, key in all(nn.MultiheadAttention(2, 1))]
+    ['in_proj_weight', 'in_proj_bias', 'weight', 'bias']
+    """
     for name, module in model.named_modules(remove_duplicate=True):
         for key, parameter in module._parameters.items():
             if parameter is not None and parameter.is_floating_point():
@@ -49,7 +62,12 @@ def all(model: nn.Module) -> Iterator[Place]:
 
 
 def names_in_scope(model: nn.Module, scope: Scope) -> list[str]:
-    """State-dict names of the parameters in scope of a plain network, tied ones by their first name."""
+    """State-dict names of the parameters in scope of a plain network, tied ones by their first name.
+
+    >>> layer = nn.Linear(2, 2)
+    >>> names_in_scope(nn.Sequential(layer, layer, nn.PReLU()), conv_linear)
+    ['0.weight', '0.bias']
+    """
     seen: dict[nn.Parameter, str] = {}
     for prefix, module, key in scope(model):
         seen.setdefault(getattr(module, key), f"{prefix}.{key}" if prefix else key)

@@ -27,6 +27,9 @@ __all__ = [
 def std_mu(mu: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
     """Population standard deviation of the members' mu (the paper's join); 0 for a single member.
 
+    >>> std_mu(torch.tensor([1.0, 3.0, 9.0]), torch.full((3,), 0.5), torch.tensor([0, 0, -1])).tolist()
+    [1.0, 1.0, 0.5]
+
     Args:
         mu: float ``[N]``, sigma: float ``[N]``, group: int ``[N]``.
 
@@ -43,23 +46,39 @@ def std_mu(mu: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
 
 
 def mean_sigma(mu: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
-    """Root mean square of the members' sigma, ``sqrt(mean(sigma**2))``. Shapes as in :func:`std_mu`."""
+    """Root mean square of the members' sigma, ``sqrt(mean(sigma**2))``. Shapes as in :func:`std_mu`.
+
+    >>> mean_sigma(torch.zeros(3), torch.tensor([1.0, 7.0, 2.0]), torch.tensor([0, 0, -1])).tolist()  # sqrt(50 / 2)
+    [5.0, 5.0, 2.0]
+    """
     _, mean = _mean(sigma.double().square_(), group, _size(group))
     return _spread(mean.sqrt(), sigma, group)
 
 
 def keep_the_same_divide_by_2(mu: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
-    """Half of each member's own sigma. Shapes as in :func:`std_mu`."""
+    """Half of each member's own sigma. Shapes as in :func:`std_mu`.
+
+    >>> keep_the_same_divide_by_2(torch.zeros(2), torch.tensor([1.0, 3.0]), torch.tensor([0, -1])).tolist()
+    [0.5, 3.0]
+    """
     return torch.where(group >= 0, sigma / 2, sigma)
 
 
 def keep_the_same_divide_by_10(mu: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
-    """A tenth of each member's own sigma. Shapes as in :func:`std_mu`."""
+    """A tenth of each member's own sigma. Shapes as in :func:`std_mu`.
+
+    >>> keep_the_same_divide_by_10(torch.zeros(2), torch.tensor([5.0, 3.0]), torch.tensor([0, -1])).tolist()
+    [0.5, 3.0]
+    """
     return torch.where(group >= 0, sigma / 10, sigma)
 
 
 def allow_retraining(mu: Tensor, sigma: Tensor, group: Tensor) -> Tensor:
-    """Each member keeps its own sigma, which goes on learning after mu is fixed. Shapes as in :func:`std_mu`."""
+    """Each member keeps its own sigma, which goes on learning after mu is fixed. Shapes as in :func:`std_mu`.
+
+    >>> allow_retraining(torch.zeros(2), torch.tensor([1.0, 3.0]), torch.tensor([0, -1])).tolist()
+    [1.0, 3.0]
+    """
     return sigma.clone()
 
 

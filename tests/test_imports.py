@@ -16,7 +16,7 @@ WORDS |= {"sigma_join", "wfn"}
 """The paper's words: pure functions of tensors."""
 
 NETWORKS = {"gaussian", "learning", "released", "fixing", "callback", "classifier", "method", "record", "ranks"}
-NETWORKS |= {"distillation", "post_training", "scheduler", "sensitivity", "straight_through"}
+NETWORKS |= {"gaussian_weight", "distillation", "post_training", "scheduler", "sensitivity", "straight_through"}
 """Networks and callbacks."""
 
 SCIENCE = {"torch", "lightning", "torchmetrics", "numpy"}
@@ -43,6 +43,10 @@ KNOWING = {
     "timm": {"dataset", "model", "experiment.build"},
 }
 """Packages that only these places, or modules, may import."""
+
+
+LONGER = {"artifact/file.py", "rundir/status.py", "wfn.py"}
+"""Files of more than 200 lines."""
 
 
 def imports(path: Path) -> set[str]:
@@ -117,8 +121,9 @@ def test_fixing_and_classifier_do_not_know_each_other(root: Path) -> None:
 
 
 def test_files_stay_short(root: Path) -> None:
-    long = {p.name: n for p in (root / "pwfn").rglob("*.py") if (n := len(p.read_text().splitlines())) > 300}
-    assert not long
+    lengths = {p.relative_to(root / "pwfn"): len(p.read_text().splitlines()) for p in (root / "pwfn").rglob("*.py")}
+    assert {path.as_posix() for path, lines in lengths.items() if lines > 200} <= LONGER
+    assert max(lengths.values()) <= 300
 
 
 def test_reports_and_launchers_do_not_wait_for_torch() -> None:

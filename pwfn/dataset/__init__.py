@@ -1,1 +1,1 @@
-"""Images from wherever they are, to batches for training and evaluation."""
+"""The way of images from where they are stored to batches for training and evaluation."""

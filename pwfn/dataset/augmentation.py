@@ -1,4 +1,4 @@
-"""What a training image goes through: timm's transforms, or a crop from a padded image for small pictures."""
+"""Transforms of training images: timm's, or for small images a crop from a padded one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from torchvision import transforms
 __all__ = ["Transform", "training_transform"]
 
 Transform = Callable[[Any], Tensor]
+"""Makes a normalised ``[C, H, W]`` of a PIL image."""
 
 
 def _posterize(image: Image.Image, bits: int, **settings: Any) -> Image.Image:
-    """timm's, whose strongest magnitude keeps 0 bits: a black image, which Pillow refuses to make from version 13."""
+    """Posterize as timm does; 0 bits give a black image, which Pillow refuses to make from version 13."""
     return auto_augment.posterize(image, bits) if bits > 0 else Image.new(image.mode, image.size)
 
 
@@ -30,7 +31,7 @@ auto_augment.NAME_TO_OP.update(
 def training_transform(
     data_config: dict[str, Any], *, padding: float | None = None, resize: int | None = None, **settings: Any
 ) -> Transform:
-    """The training transform of a network's input: PIL image to normalised ``[C, H, W]``.
+    """Build the transform that makes a training image, a PIL image, a normalised ``[C, H, W]``.
 
     Args:
         data_config: as of ``timm.data.resolve_model_data_config``.

@@ -10,7 +10,7 @@ __all__ = ["Images"]
 
 
 class Images:
-    """PIL images by index with their labels known beforehand.
+    """Holds PIL images that are read by index, and their labels, which are known beforehand.
 
     Args:
         image: gives the image at an index.
@@ -39,7 +39,7 @@ class Images:
         return len(self.labels)
 
     def read(self, index: int) -> Image.Image:
-        """The decoded image at an index.
+        """Read and decode the image at an index.
 
         Raises:
             ValueError: naming the file, if it is no image or is damaged.
@@ -53,5 +53,5 @@ class Images:
         return image
 
     def relabelled(self, labels: Sequence[int]) -> Images:
-        """The same images with other labels."""
+        """Return the same images with other labels."""
         return Images(self.image, labels, place=self.place, num_classes=self.num_classes, name=self.name)

@@ -20,7 +20,7 @@ __all__ = ["DataModule"]
 
 
 class DataModule(L.LightningDataModule):
-    """Training, validation and test images of a source, ready for a network.
+    """Splits the images of a source and makes batches of them for training, validation and test.
 
     The validation split is drawn from the training images with a seed of its own, the same in every run, and is
     seen through the test transform.
@@ -93,7 +93,7 @@ class DataModule(L.LightningDataModule):
         self._loader: ResumableLoader | None = None
 
     def train_dataloader(self) -> ResumableLoader:
-        """The training loader, in the order of the trainer's current epoch."""
+        """Load training images in the order of the trainer's current epoch."""
         rank, ranks = self._place()
         if self._loader is None:
             order = Order(len(self.train), self.seed, rank, ranks)
@@ -115,11 +115,11 @@ class DataModule(L.LightningDataModule):
         return self._loader
 
     def val_dataloader(self) -> Iterable[Any]:
-        """Validation images in order; each rank sees its share."""
+        """Load validation images in order; each rank sees its share."""
         return self._eval_loader(self.val)
 
     def test_dataloader(self) -> Iterable[Any]:
-        """Test images in order; each rank sees its share."""
+        """Load test images in order; each rank sees its share."""
         return self._eval_loader(self.test)
 
     def calibration(self, count: int, *, augmented: bool = True, batch_size: int = 50) -> Iterator[Tensor]:
@@ -163,7 +163,7 @@ def _require_classes(images: Images, num_classes: int) -> None:
 
 
 class _View(Dataset[tuple[Tensor, int]]):
-    """Some images of a source under a transform. An item may carry the seed of its augmentation."""
+    """Shows some images of a source through a transform. An item may carry the seed of its augmentation."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Randomisation tests of Zhang et al. (2017): what a network can fit where there is nothing to understand."""
+"""Randomisation tests of Zhang et al. (2017): labels or pixels change places before training."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pwfn.dataset.images import Images
 __all__ = ["KINDS", "Kind", "permute", "permute_each", "randomise"]
 
 Kind = Literal["labels", "pixels", "random_pixels"]
+"""What is randomised, see :data:`KINDS`."""
 
 KINDS = get_args(Kind)
 """``labels``: the training labels change places. ``pixels``: one permutation of the pixels for all images,
@@ -23,7 +24,7 @@ training and test. ``random_pixels``: a permutation for each image, the same whe
 def randomise(
     train: Images, test: Images, kind: Kind | None, seed: int
 ) -> tuple[Images, Images, Callable[[Tensor, int], Tensor] | None]:
-    """Take the sense out of a data set.
+    """Randomise the labels of the training images, or the pixels of all images.
 
     Returns:
         Training images, test images, and what to do with an image's tensor and index (None: nothing).

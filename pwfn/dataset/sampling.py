@@ -1,4 +1,4 @@
-"""Which images come in which order: balanced subsets, epochs that can resume in the middle, seeds per image."""
+"""The choice and the order of images: balanced subsets, epochs that can resume in the middle, seeds per image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Order", "ResumableLoader", "balanced", "seeded"]
 
 
 class ResumableLoader:
-    """A training loader whose place inside an epoch Lightning saves and restores."""
+    """Loads training batches; Lightning saves and restores its place inside an epoch."""
 
     def __init__(self, loader: DataLoader[Any], order: Order) -> None:
         self.loader, self.order = loader, order
@@ -33,7 +33,7 @@ class ResumableLoader:
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Batches handed out in this epoch."""
+        """Return the number of batches handed out in this epoch."""
         return {"consumed": self.consumed}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
@@ -42,7 +42,7 @@ class ResumableLoader:
 
 
 def balanced(labels: Sequence[int], size: int, seed: int) -> list[int]:
-    """Indices of ``size`` items, as many of each class as can be, in ascending order.
+    """Return the indices of ``size`` items, as many of each class as can be, in ascending order.
 
     Classes take turns in giving one item, each in a random order of its own.
     """
@@ -60,7 +60,7 @@ def balanced(labels: Sequence[int], size: int, seed: int) -> list[int]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Random numbers of torch, numpy and random from one seed inside, as before outside."""
+    """Seed torch, numpy and random inside the block, and restore their states after it."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed(seed)
@@ -74,7 +74,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 class Order(Sampler[tuple[int, int]]):
-    """A permutation for each epoch, from a seed and the epoch's number alone; each rank takes its share.
+    """Permutes the images anew for each epoch, from a seed and the epoch's number alone; each rank takes its share.
 
     Every index comes with a seed of its own for augmentation: what an image looks like depends neither on the
     number of workers nor on whether the epoch was interrupted.

@@ -10,7 +10,6 @@ import gzip
 import math
 import tarfile
 import zlib
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,67 +17,23 @@ from typing import Any
 import numpy as np
 import timm.data
 import torchvision.datasets
-from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from pwfn.dataset.images import Images
+from pwfn.dataset.reading import ArrayImage, DatasetImage, FileName, ReaderImage, labels_of
 
 __all__ = ["digits", "folder", "mnist_10k", "timm_dataset", "torchvision_dataset"]
 
 
-class _Array:
-    """``image(index)`` over an array in memory (a class, so that loader workers can be spawned)."""
-
-    def __init__(self, images: np.ndarray) -> None:
-        self.images = images
-
-    def __call__(self, index: int) -> Image.Image:
-        return Image.fromarray(self.images[index])
-
-
-class _Item:
-    """``image(index)`` of a dataset that yields ``(image, label)``."""
-
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
-
-    def __call__(self, index: int) -> Image.Image:
-        return self.dataset[index][0]
-
-
-class _Read:
-    """``image(index)`` of a timm dataset, without its way of passing over damaged images."""
-
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
-
-    def __call__(self, index: int) -> Image.Image:
-        if not hasattr(self.dataset, "reader"):  # one of torchvision's
-            return self.dataset[index][0]
-        with Image.open(self.dataset.reader[index][0]) as image:
-            image.load()
-            return image
-
-
-class _Path:
-    """File name of an index in an ImageFolder."""
-
-    def __init__(self, samples: Sequence[tuple[str, int]]) -> None:
-        self.samples = samples
-
-    def __call__(self, index: int) -> str:
-        return self.samples[index][0]
-
-
 def digits(*, test_fraction: float = 0.2, seed: int = 0) -> tuple[Images, Images]:
-    """The 1,797 handwritten digits (8x8 grey) that ship inside scikit-learn, split by class."""
+    """Return the 1,797 handwritten digits (8x8 grey) that ship inside scikit-learn, split by class."""
     data = load_digits()
     return _split(np.rint(data.images * (255 / 16)).astype(np.uint8), data.target, test_fraction, seed, "digits")
 
 
 def mnist_10k(*, root: str | Path, test_fraction: float = 0.2, seed: int = 0) -> tuple[Images, Images]:
-    """The 10,000 test images of MNIST alone (28x28 grey), split by class into training and test images.
+    """Read the 10,000 test images of MNIST alone (28x28 grey), split by class into training and test images.
 
     Args:
         root: folder of ``t10k-images-idx3-ubyte.gz`` and ``t10k-labels-idx1-ubyte.gz``.
@@ -96,7 +51,7 @@ def mnist_10k(*, root: str | Path, test_fraction: float = 0.2, seed: int = 0) ->
 
 
 def folder(*, root: str | Path, train: str = "train", test: str = "val") -> tuple[Images, Images]:
-    """Two ImageFolder trees, ``root/train/<class>/*`` and ``root/val/<class>/*``.
+    """Read two ImageFolder trees, ``root/train/<class>/*`` and ``root/val/<class>/*``.
 
     Raises:
         ValueError: if a folder is missing, a class folder is empty, or the two differ in their classes.
@@ -114,13 +69,14 @@ def folder(*, root: str | Path, train: str = "train", test: str = "val") -> tupl
         odd = sorted(set(parts[0].classes) ^ set(parts[1].classes))
         raise ValueError(f"{root}: {train}/ and {test}/ differ in the classes {', '.join(odd[:8])}")
     first, second = (
-        Images(_Item(p), p.targets, place=p.root, num_classes=len(p.classes), name=_Path(p.samples)) for p in parts
+        Images(DatasetImage(p), p.targets, place=p.root, num_classes=len(p.classes), name=FileName(p.samples))
+        for p in parts
     )
     return first, second
 
 
 def torchvision_dataset(*, name: str, root: str | Path, download: bool = True) -> tuple[Images, Images]:
-    """A torchvision dataset with a ``train`` argument: CIFAR10, CIFAR100, MNIST, FashionMNIST, ...
+    """Read a torchvision dataset with a ``train`` argument: CIFAR10, CIFAR100, MNIST, FashionMNIST, ...
 
     Raises:
         ValueError: if the files are neither whole under ``root`` nor to be downloaded.
@@ -142,7 +98,8 @@ def torchvision_dataset(*, name: str, root: str | Path, download: bool = True) -
                 "put its files there, or change dataset.root"
             ) from error
     first, second = (
-        Images(_Item(p), [int(t) for t in p.targets], place=str(place), num_classes=len(p.classes)) for p in parts
+        Images(DatasetImage(p), [int(t) for t in p.targets], place=str(place), num_classes=len(p.classes))
+        for p in parts
     )
     return first, second
 
@@ -150,8 +107,9 @@ def torchvision_dataset(*, name: str, root: str | Path, download: bool = True) -
 def timm_dataset(
     *, name: str, root: str | Path | None = None, train: str = "train", test: str = "validation", **settings: Any
 ) -> tuple[Images, Images]:
-    """Two splits of any map-style dataset of ``timm.data.create_dataset``: ``hfds/...``, ``torch/...``, a folder,
-    a tar file.
+    """Read two splits of a map-style dataset of ``timm.data.create_dataset``.
+
+    Such are ``hfds/...``, ``torch/...``, a folder, a tar file.
 
     Args:
         name: as of ``timm.data.create_dataset``.
@@ -173,18 +131,18 @@ def timm_dataset(
                 f"no split {split} of {place} ({type(error).__name__}: {error}): "
                 "change dataset.source.name or dataset.root"
             ) from error
-        labels = _labels(part)
+        labels = labels_of(part)
         if labels is None:
             raise ValueError(f"{place} does not tell its labels beforehand: use a dataset of another kind")
         name_of = partial(part.filename, absolute=True) if hasattr(part, "filename") else None
-        parts.append(Images(_Read(part), labels, place=f"{place}, {split}", name=name_of))
+        parts.append(Images(ReaderImage(part), labels, place=f"{place}, {split}", name=name_of))
     return parts[0], parts[1]
 
 
 def _split(images: np.ndarray, labels: np.ndarray, fraction: float, seed: int, place: str) -> tuple[Images, Images]:
     """Split an array of images into training and test images, each class alike."""
     parts = train_test_split(images, labels, test_size=fraction, random_state=seed, stratify=labels)
-    train, test = (Images(_Array(parts[i]), parts[i + 2].tolist(), place=place) for i in (0, 1))
+    train, test = (Images(ArrayImage(parts[i]), parts[i + 2].tolist(), place=place) for i in (0, 1))
     return train, test
 
 
@@ -201,16 +159,3 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
     if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) - start != math.prod(shape):
         raise ValueError(f"{path} is damaged: not {dimensions}-dimensional bytes of the sizes that it states")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
-
-
-def _labels(dataset: Any) -> list[int] | None:
-    """The class index of every image, if they can be had without reading the images."""
-    reader = getattr(dataset, "reader", dataset)
-    for name in ("targets", "labels"):
-        if hasattr(reader, name):
-            return [int(t) for t in getattr(reader, name)]
-    if hasattr(reader, "iter_targets"):
-        return [int(t) for t in reader.iter_targets()]
-    if hasattr(reader, "samples"):
-        return [int(label) for _, label in reader.samples]
-    return None

@@ -1,4 +1,4 @@
-"""Data that can only be read in sequence: WebDataset shards, streams of the Hub, TensorFlow's data sets, by timm."""
+"""Data that can only be read in sequence, by timm: WebDataset shards, streams of the Hub, TensorFlow's data sets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Stream", "StreamModule", "stream"]
 
 @dataclass(frozen=True)
 class Stream:
-    """The splits of an iterable dataset of ``timm.data.create_dataset``.
+    """Names the splits of an iterable dataset of ``timm.data.create_dataset``.
 
     Attributes:
         name: as of ``timm.data.create_dataset``: ``wds/...``, ``hfids/...``, ``tfds/...``.
@@ -38,7 +38,7 @@ class Stream:
 
     @property
     def num_classes(self) -> int:
-        """Unknown to a stream.
+        """Refuse to say, because a stream does not know.
 
         Raises:
             ValueError: always.
@@ -46,7 +46,7 @@ class Stream:
         raise ValueError(f"{self.name} does not tell its number of classes: set dataset.num_classes")
 
     def open(self, split: str, **settings: Any) -> Any:
-        """One split as a dataset.
+        """Open one split as a dataset.
 
         Raises:
             ValueError: naming split and place, if it cannot be opened.
@@ -69,13 +69,13 @@ def stream(
     val: str | None = None,
     **settings: Any,
 ) -> Stream:
-    """A source of :mod:`pwfn.dataset.sources`'s kind for data without an index; ``val`` is ``test`` if None."""
+    """Return a source of :mod:`pwfn.dataset.sources`'s kind for data without an index; ``val`` is ``test`` if None."""
     place = None if root is None else str(Path(root).expanduser()) if "://" not in str(root) else str(root)
     return Stream(name, place, train, val or test, test, settings)
 
 
 class StreamModule(L.LightningDataModule):
-    """Loaders of a :class:`Stream`; an epoch that was interrupted starts over with other images.
+    """Makes batches of a :class:`Stream`; an epoch that was interrupted starts over with other images.
 
     Args:
         source: the stream.
@@ -110,7 +110,7 @@ class StreamModule(L.LightningDataModule):
         source.open(source.test)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Training images, shuffled as timm's reader does it, anew in each epoch; each rank reads its own."""
+        """Load training images, shuffled anew in each epoch by timm's reader; each rank reads its own."""
         batch = {"is_training": True, "batch_size": self.batch_size, "seed": self.seed}
         loader = self._loader(self.source.train, self.augmented, self.batch_size, drop_last=True, **batch)
         dataset: Any = loader.dataset
@@ -118,11 +118,11 @@ class StreamModule(L.LightningDataModule):
         return loader
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Validation images in order."""
+        """Load validation images in order."""
         return self._loader(self.source.val, self.seen, self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """Test images in order."""
+        """Load test images in order."""
         return self._loader(self.source.test, self.seen, self.eval_batch_size)
 
     def calibration(self, count: int, *, augmented: bool = True, batch_size: int = 50) -> Iterator[Tensor]:

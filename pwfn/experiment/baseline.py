@@ -1,4 +1,4 @@
-"""The starting network, trained here when it comes without weights; once for all runs that share it."""
+"""Training of the starting network where it comes without weights, once for all runs that share it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ log = logging.getLogger(__name__)
 
 
 def one_cycle(optimizer: torch.optim.Optimizer, steps: int, *, max_lr: float) -> torch.optim.lr_scheduler.LRScheduler:
-    """Warm-up to ``max_lr`` and cosine decay over ``steps``."""
+    """Schedule a warm-up to ``max_lr`` and cosine decay over ``steps``."""
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr, total_steps=steps)
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """How a starting network is trained.
+    """Says how a starting network is trained.
 
     Attributes:
         folder: belongs to this network, data, seed and training alone.
@@ -53,7 +53,7 @@ class Baseline:
 
 
 def train_once(model: nn.Module, data: DataModule | StreamModule, baseline: Baseline) -> None:
-    """Give ``model`` the weights of a baseline, training them first if nobody has.
+    """Give ``model`` the weights of a baseline, training them first if no run has yet.
 
     Safe when several processes start at once: one trains, the others wait for its weights. Training goes on
     from a checkpoint if it was interrupted. Weights that are no longer those that were written are made anew.

@@ -1,4 +1,4 @@
-"""The network and the data of a configuration; and what to say when a part of one cannot be built."""
+"""The network and the data of a configuration, and the message when a part cannot be built."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def network_and_data(
 
 
 def mixing(cfg: DictConfig, num_classes: int) -> tuple[Any, nn.Module]:
-    """timm's Mixup and CutMix for training batches, or None; and the training loss that goes with it.
+    """Build timm's Mixup and CutMix for training batches, or None, and the training loss that goes with it.
 
     The loss is the cross-entropy. It smooths labels as ``dataset.mixup.label_smoothing`` says, unless the mixing
     has done so.
@@ -65,7 +65,7 @@ def mixing(cfg: DictConfig, num_classes: int) -> tuple[Any, nn.Module]:
 
 
 def _network(cfg: DictConfig, num_classes: int, *, weights: bool) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of ``cfg.model``, with the weights that it names if ``weights``, and its description."""
+    """Build the network of ``cfg.model``, with the weights that it names if ``weights``, and its description."""
     settings = cfg.model
     kwargs = {"num_classes": num_classes, **to_dict(settings.kwargs)}
     if settings._target_ == "timm.create_model":

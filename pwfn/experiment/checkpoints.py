@@ -1,4 +1,4 @@
-"""Checkpoints from which a killed run goes on as if nothing had happened."""
+"""Checkpoints from which a killed run goes on to the weights that it would have had."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ __all__ = ["AtomicCheckpoints", "RandomState", "checkpointing", "last_checkpoint
 
 
 def checkpointing(folder: Path, minutes: float = 15) -> list[L.Callback]:
-    """Callbacks that keep ``folder/checkpoints/last.ckpt``: after every epoch and every ``minutes`` inside one, and
-    before the process leaves at a cluster's signal."""
+    """Build the callbacks that keep ``folder/checkpoints/last.ckpt``.
+
+    It is written after every epoch, every ``minutes`` inside one, and before the process leaves at a cluster's signal.
+    """
     place: dict[str, Any] = {
         "dirpath": folder / "checkpoints",
         "filename": "last",
@@ -38,7 +40,7 @@ def checkpointing(folder: Path, minutes: float = 15) -> list[L.Callback]:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint to resume from, if there is one."""
+    """Return the checkpoint to resume from, if there is one."""
     path = folder / "checkpoints" / "last.ckpt"
     return path if path.exists() else None
 

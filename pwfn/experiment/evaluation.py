@@ -1,13 +1,12 @@
-"""How good a network is: accuracy, calibration, ensembles of weight draws, accuracy under weight noise.
+"""Measures of a network: accuracy, calibration, ensembles of weight draws, accuracy under weight noise.
 
-Everything streams: figures are added up batch by batch, and no table of all predictions is ever held.
+Figures are added up batch by batch; no table of all predictions is held.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from pwfn.experiment.perturbation import perturbed
 from pwfn.experiment.score import Score, accuracies
 
 __all__ = ["Settings", "accuracy", "ensemble", "noise_curve", "perturbed", "quality"]
@@ -25,7 +25,7 @@ Loader = Iterable[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Settings:
-    """How the networks of a run are measured.
+    """Says how the networks of a run are measured.
 
     Attributes:
         draws: sizes of the ensembles.
@@ -42,7 +42,7 @@ class Settings:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, loader: Loader, num_classes: int) -> dict[str, float]:
-    """Top-1 and top-5 accuracy and mean cross-entropy of a network in evaluation mode.
+    """Measure top-1 and top-5 accuracy and mean cross-entropy of a network in evaluation mode.
 
     Under data-parallel training every rank passes its own share of the data and gets the figures of all.
 
@@ -69,7 +69,7 @@ def accuracy(model: nn.Module, loader: Loader, num_classes: int) -> dict[str, fl
 
 @torch.no_grad()
 def quality(model: nn.Module, loader: Loader, num_classes: int) -> dict[str, Any]:
-    """All figures of a network in evaluation mode, see :meth:`pwfn.experiment.score.Score.compute`."""
+    """Measure all figures of a network in evaluation mode, see :meth:`pwfn.experiment.score.Score.compute`."""
     device = next(model.parameters()).device
     score = Score(num_classes).to(device)
     model.eval()
@@ -130,7 +130,7 @@ def noise_curve(
     draws: int = 3,
     seed: int = 0,
 ) -> list[dict[str, float]]:
-    """Top-1 accuracy with Gaussian noise on the weights.
+    """Measure top-1 accuracy with Gaussian noise on the weights.
 
     The noise on a weight has the standard deviation ``scale * rms(its tensor)``: relative to the tensor and not
     to the weight, since a network of many zeros would otherwise be spared most of it. All scales see the same
@@ -168,41 +168,11 @@ def noise_curve(
     return curve
 
 
-@contextmanager
-def perturbed(model: nn.Module, sigma: Mapping[str, Tensor]) -> Iterator[Callable[[int, float], None]]:
-    """Weights that can be drawn anew, and are back to the bit on leaving.
-
-    Args:
-        model: a plain network, its weights being mu.
-        sigma: by parameter name, of the parameter's shape or a scalar.
-
-    Yields:
-        ``draw(seed, scale)``: sets each named parameter to ``mu + scale * sigma * eps``.
-    """
-    parameters = [model.get_parameter(name) for name in sigma]
-    mus = [p.detach().clone() for p in parameters]
-    sigmas = [s.to(mu).expand_as(mu) for s, mu in zip(sigma.values(), mus, strict=True)]
-
-    def draw(seed: int, scale: float) -> None:
-        if not mus:
-            return
-        generator = torch.Generator(mus[0].device).manual_seed(seed)
-        for p, mu, s in zip(parameters, mus, sigmas, strict=True):
-            eps = torch.randn(mu.shape, generator=generator, device=mu.device, dtype=mu.dtype)
-            p.data.copy_(torch.addcmul(mu, s, eps, value=scale))
-
-    try:
-        yield draw
-    finally:
-        for p, mu in zip(parameters, mus, strict=True):
-            p.data.copy_(mu)
-
-
 def _batches(loader: Loader, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     for images, targets in loader:
         yield images.to(device, non_blocking=True), targets.to(device, non_blocking=True)
 
 
 def _seed(seed: int, index: int) -> int:
-    """Seeds of neighbouring runs must not share draws."""
+    """Seed one draw, so that runs with neighbouring seeds share none."""
     return seed * 1_000_003 + index

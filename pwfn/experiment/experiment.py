@@ -1,4 +1,4 @@
-"""What :func:`pwfn.experiment.prepare.prepare` makes and :func:`pwfn.experiment.run.execute` carries out."""
+"""The parts of a run: built by :func:`pwfn.experiment.prepare.prepare`, used by :func:`pwfn.experiment.run.execute`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Experiment"]
 
 @dataclass(frozen=True)
 class Experiment:
-    """A run that is ready to start: its parts are built, and none of them reads the configuration again.
+    """Holds the parts of a run that is ready to start; none of them reads the configuration again.
 
     Attributes:
         folder: the run directory.

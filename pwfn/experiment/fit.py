@@ -1,4 +1,4 @@
-"""The trainers of a run: what they share, and the one that goes through all rounds."""
+"""The arguments that all trainers of a run share, and the trainer that goes through the rounds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OURS = ("compile", "channels_last")
 
 
 def trainer_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of ``lightning.Trainer`` that every training of a run shares, from the group ``trainer``."""
+    """Collect ``lightning.Trainer``'s arguments that every training of a run shares, from the group ``trainer``."""
     arguments = {name: value for name, value in settings.items() if name not in OURS}
     return {**arguments, "default_root_dir": None, "use_distributed_sampler": False, "num_sanity_val_steps": 0}
 

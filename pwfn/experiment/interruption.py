@@ -1,5 +1,6 @@
-"""Leave at the cluster's signal without losing a batch: finish it, write a checkpoint, go; and keep that signal
-from other processes."""
+"""The answer to a cluster's signals: the batch is finished, a checkpoint written, then the process ends.
+
+The signals are kept from programs that the run starts."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ Handler = Callable[[int, FrameType | None], Any]
 
 
 class Interruption(Checkpoint):
-    """Puts a checkpoint before what ends the process on SIGUSR2 (time-out, preemption) and on SIGTERM.
+    """Writes a checkpoint before SIGUSR2 (time-out, preemption) or SIGTERM ends the process.
 
     SIGUSR2 matters only where somebody handles it already (submitit: requeue and exit): that handler is put off
     to the end of the running batch, or for ``patience`` seconds, whichever comes first. On SIGTERM Lightning
@@ -82,7 +83,7 @@ class Interruption(Checkpoint):
                 handler(signal.SIGUSR2, None)
 
     def _restore(self) -> Handler | None:
-        """Give the signal back to whom it belonged."""
+        """Restore the handler of SIGUSR2 that was in force before, and return it."""
         handler, self._handler = self._handler, None
         if handler is not None:
             signal.signal(signal.SIGUSR2, handler)
@@ -92,7 +93,7 @@ class Interruption(Checkpoint):
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Programs started inside never receive the signals that a cluster sends to all processes of a job."""
+    """Keep the signals that a cluster sends to all processes of a job from programs started inside the block."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2, signal.SIGTERM})
     try:
         yield
@@ -101,5 +102,5 @@ def shielded() -> Iterator[None]:
 
 
 def environments() -> list[SLURMEnvironment]:
-    """Lightning's view of the cluster, without its own way to requeue: one of them is enough."""
+    """Return Lightning's plugin for the cluster, with its own requeueing off, since submitit requeues."""
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []

@@ -1,4 +1,4 @@
-"""Loggers, and what a fixing round logs to them. The only module that knows wandb."""
+"""Loggers, and what a fixing round logs to them. No other module of a run imports wandb."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _write_run_id(path: Path, name: str) -> None:
 
 
 def _run_id(folder: Path) -> str:
-    """The id of the W&B run of a folder: random once, then what ``wandb_id`` in it says."""
+    """Return the id of the W&B run of a folder: drawn once, then read from its file ``wandb_id``."""
     path = folder / "wandb_id"
     if not path.exists():
         _write_run_id(path, secrets.token_hex(6))
@@ -83,13 +83,15 @@ def _run_id(folder: Path) -> str:
 
 
 def csv_logger(folder: Path, resolved: Mapping[str, Any], **settings: Any) -> Callable[[], CSVLogger]:
-    """What opens a logger of metrics to ``csv/metrics.csv`` of the run directory."""
+    """Return what opens a logger of metrics to ``csv/metrics.csv`` of the run directory."""
     return partial(CSVLogger, folder, name="", version="csv")
 
 
 def log_round(trainer: L.Trainer, fixing: Fixing) -> None:
-    """Log a round's figures as ``fixing/<column>`` on the axis ``round``; to W&B histograms and the picked
-    centroids, too."""
+    """Log a round's figures as ``fixing/<column>`` on the axis ``round``.
+
+    W&B gets histograms and the picked centroids, too.
+    """
     row, after = fixing.row, fixing.after
     figures = {f"fixing/{name}": value for name, value in row.items() if name != "round"}
     for logger in trainer.loggers:
@@ -131,7 +133,7 @@ def finish(logger: Logger | None, summary: Mapping[str, Any]) -> None:
 
 
 def log_files(logger: Logger | None, images: Mapping[str, Path], tables: Mapping[str, Path]) -> None:
-    """Plots as W&B images ``plots/<name>``, CSV files as W&B tables ``<name>``."""
+    """Log plots as W&B images ``plots/<name>`` and CSV files as W&B tables ``<name>``."""
     if not isinstance(logger, WandbLogger):
         return
     content: dict[str, Any] = {f"plots/{name}": wandb.Image(str(path)) for name, path in images.items()}
@@ -143,7 +145,7 @@ def log_files(logger: Logger | None, images: Mapping[str, Path], tables: Mapping
 
 
 def _number(text: str) -> float | str | None:
-    """What a cell of a CSV file says; W&B's columns hold one type each, but for missing values."""
+    """Read a cell of a CSV file as a number or text; one of W&B's columns holds one type, and None where empty."""
     try:
         return float(text) if text else None
     except ValueError:
@@ -151,7 +153,7 @@ def _number(text: str) -> float | str | None:
 
 
 def _histogram(x: Tensor, bins: int = 64) -> wandb.Histogram:
-    """A histogram counted where the tensor is; without weights that have none (log2 of sigma 0)."""
+    """Count a histogram on the tensor's device, without values that are not finite (log2 of sigma 0)."""
     x = x[torch.isfinite(x)].float()
     low, high = (float(x.min()), float(x.max())) if len(x) else (0.0, 1.0)
     high = high if high > low else low + 1.0

@@ -19,7 +19,7 @@ LOWEST_OCTAVE = -30
 
 
 def by_sigma(round: int, before: Flat, after: Flat) -> list[dict[str, Any]]:
-    """Figures of one round by octaves of sigma; nothing for weights without noise.
+    """Compute the figures of one round by octaves of sigma; none for weights without noise.
 
     Columns: ``round``; ``log2_sigma``, k for sigma in ``[2**k, 2**(k+1))``; ``free`` and ``fixed``, weights
     with such a sigma after the round; ``taken``, weights that were free with such a sigma before the round and
@@ -54,7 +54,7 @@ def by_sigma(round: int, before: Flat, after: Flat) -> list[dict[str, Any]]:
 
 
 def write(path: Path, round: int, before: Flat, after: Flat) -> None:
-    """Put a round's rows into a CSV file, in place of what an interrupted try left of it and later rounds."""
+    """Write a round's rows into a CSV file, in place of what an interrupted try left of it and later rounds."""
     kept: list[dict[str, Any]] = []
     if path.exists():
         with path.open(newline="") as file:

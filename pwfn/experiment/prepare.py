@@ -1,7 +1,7 @@
 """From a configuration to an experiment: every part is built and checked before anything starts.
 
-This module, ``build`` and ``training`` are all that read the configuration. What bad input can break breaks here, in
-one sentence that names the setting, before anything is trained or written.
+This module, ``build`` and ``training`` are all that read the configuration. Bad input raises here, in one
+sentence that names the setting, before anything is trained or written.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
 
 
 def evaluated(folder: Path, overrides: Sequence[str]) -> tuple[Measurement, dict[str, Any], bool]:
-    """What is needed to measure a finished run anew, from its folder alone.
+    """Build what is needed to measure a finished run anew, from its folder alone.
 
     Args:
         folder: the run directory.
@@ -130,7 +130,7 @@ def evaluated(folder: Path, overrides: Sequence[str]) -> tuple[Measurement, dict
 
 
 def _configuration(cfg: DictConfig) -> dict[str, str]:
-    """The files that Hydra would write, written by the run that uses them."""
+    """Return the files that Hydra would write; the run writes them once it has been accepted."""
     files = {"config.yaml": OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k != "hydra"]))}
     if HydraConfig.initialized():
         hydra = HydraConfig.instance().cfg
@@ -140,5 +140,5 @@ def _configuration(cfg: DictConfig) -> dict[str, str]:
 
 
 def _depends(cfg: DictConfig) -> tuple[str, Any]:
-    """What the figures of a run depend on."""
+    """Return what the figures of a run depend on."""
     return config_hash(cfg), OmegaConf.to_container(cfg.get("evaluation") or OmegaConf.create())

@@ -1,4 +1,4 @@
-"""What a finished run is measured by, and the files that say so.
+"""Measurement of a finished run, and the files with its results.
 
 ``baseline.safetensors`` (the network at the start), ``model.safetensors`` (the fixed one) and
 ``sigma.safetensors`` (its sigmas, by parameter) are enough to repeat every figure.
@@ -33,7 +33,7 @@ AGAIN = "delete it and the run's summary.json, and start the run again, which go
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is needed to measure the networks of a run.
+    """Holds what is needed to measure the networks of a run.
 
     Attributes:
         folder: the run directory with its weight files.
@@ -68,23 +68,29 @@ def measure(measurement: Measurement) -> dict[str, dict[str, Any]]:
     Returns:
         All figures by stage, ``baseline`` and ``final``.
     """
+    return _measure(measurement)[0]
+
+
+def _measure(measurement: Measurement) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Tensor]]]:
+    """The figures, and the sigmas by stage."""
     folder = measurement.folder
     names = names_in_scope(measurement.model, measurement.scope)
     model = copy.deepcopy(measurement.model)
     baseline, state = (read_weights(folder / f"{name}.safetensors", advice=AGAIN) for name in ("baseline", "model"))
     joined = read_weights(folder / "sigma.safetensors", advice=AGAIN) if measurement.sigmas is not None else {}
-    measured = {}
+    measured, sigmas = {}, {}
     for stage, weights in (("baseline", baseline), ("final", state)):
         model.load_state_dict(weights)
         sigma = joined
         if stage == "baseline" and measurement.sigmas is not None:
             sigma = dict(measurement.sigmas(model))
+        sigmas[stage] = sigma
         measured[stage] = {
             **_scores(model, names, sigma, measurement),
             **network_figures(weights, names),
             "sizes": artifact.sizes(weights, names).summary(),
         }
-    return measured
+    return measured, sigmas
 
 
 def write_results(measurement: Measurement, *, write: bool = True) -> dict[str, Any]:
@@ -97,7 +103,7 @@ def write_results(measurement: Measurement, *, write: bool = True) -> dict[str, 
     Returns:
         The figures for the run's summary.
     """
-    measured = measure(measurement)
+    measured, sigmas = _measure(measurement)
     if write:
         folder, scope = measurement.folder, measurement.scope
         names = names_in_scope(measurement.model, scope)
@@ -105,7 +111,7 @@ def write_results(measurement: Measurement, *, write: bool = True) -> dict[str, 
         packed = artifact.save(folder / "model.pwfn", state, names, architecture=measurement.architecture)
         measured["final"]["sizes"] = packed.summary()  # with the file's own header
         write_json(folder / "evaluation.json", measured)
-        write_csv(folder / "layers.csv", layer_rows(state, baseline, names))
+        write_csv(folder / "layers.csv", layer_rows(state, baseline, names, sigmas["baseline"], sigmas["final"]))
         write_csv(folder / "codebook.csv", codebook_rows(state, names))
         _export(measurement, state, names)
     return figures(measured)
@@ -139,7 +145,7 @@ def _scores(
 
 
 def figures(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The figures for ``summary.json``: those of the fixed network, and those of the baseline by their prefix.
+    """Collect the figures for ``summary.json``: those of the fixed network, and those of the baseline by their prefix.
 
     Raises:
         FloatingPointError: if one of them is not finite.

@@ -1,4 +1,4 @@
-"""What a finished round writes into the run directory, logs and prints."""
+"""The files, logged figures and printed line of a finished round."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _carry_out(experiment: Experiment) -> dict[str, Any]:
-    """Baseline, rounds, measurement, files; the figures of the summary."""
+    """Go through baseline, rounds, measurement and files, and return the figures of the summary."""
     folder, model, data = experiment.folder, experiment.measurement.model, experiment.measurement.data
     logger = experiment.make_logger()
     trainer = experiment.make_trainer(logger)
@@ -148,7 +148,7 @@ def _prior(measurement: Measurement) -> Prior | None:
 
 
 def _write_weights(experiment: Experiment, trainer: L.Trainer) -> dict[str, Any]:
-    """Write the fixed network and its sigmas, and make it a plain network again; the figures that follow."""
+    """Write the fixed network and its sigmas, and make it a plain network again; return the figures that follow."""
     folder, model = experiment.folder, experiment.measurement.model
     final = flat_weights(model)
     sigmas = {name: sigma for name, _, w in gaussian_weights(model) if (sigma := w.deviation()) is not None}

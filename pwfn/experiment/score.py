@@ -16,7 +16,7 @@ BINS = 20
 
 
 class Reliability(Metric):
-    """Predictions binned by their confidence, in bins of equal width; a confidence of 1 is in the last one.
+    """Counts predictions by their confidence, in bins of equal width; a confidence of 1 is in the last one.
 
     (torchmetrics' calibration error keeps a bin more for the confidence 1, and does not show its bins.)
     """
@@ -35,13 +35,13 @@ class Reliability(Metric):
         self.totals.index_add_(0, (confidence * bins).long().clamp(max=bins - 1), entry)
 
     def compute(self) -> Tensor:
-        """Images, mean confidence and accuracy (0 to 1) of each bin, float64 ``[bins, 3]``; 0 in empty bins."""
+        """Return images, mean confidence and accuracy (0 to 1) of each bin, float64 ``[bins, 3]``; 0 in empty bins."""
         count = self.totals[:, :1]
         return torch.cat((count, self.totals[:, 1:] / count.clamp(min=1)), 1)
 
 
 class Score(nn.Module):
-    """Accuracy and calibration of a stream of predictions."""
+    """Measures accuracy and calibration of a stream of predictions."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -59,8 +59,12 @@ class Score(nn.Module):
         self.reliability.update(p, targets)
 
     def compute(self) -> dict[str, Any]:
-        """``acc1``, ``acc5`` (percent), ``nll`` (nats), ``brier`` (sum over the classes, 0 to 2), ``ece`` (0 to
-        1), and ``reliability``: ``count``, ``confidence``, ``accuracy`` (0 to 1) of each bin."""
+        """Return the figures of all predictions so far.
+
+        Returns:
+            ``acc1``, ``acc5`` (percent), ``nll`` (nats), ``brier`` (sum over the classes, 0 to 2), ``ece`` (0 to 1),
+            and ``reliability``: ``count``, ``confidence``, ``accuracy`` (0 to 1) of each bin.
+        """
         table = self.reliability.compute()
         count, confidence, correct = table.T
         ece = float((count * (confidence - correct).abs()).sum() / count.sum().clamp(min=1))
@@ -71,7 +75,7 @@ class Score(nn.Module):
 
 
 def accuracies(num_classes: int) -> MetricCollection:
-    """Top-1 and top-5 accuracy (0 to 1) as ``acc1``, ``acc5``; fewer than 5 classes give a top-k of as many."""
+    """Build the metrics ``acc1`` and ``acc5``, from 0 to 1; of fewer than 5 classes ``acc5`` takes all."""
     return MetricCollection(
         {
             "acc1": MulticlassAccuracy(num_classes, average="micro"),

@@ -39,6 +39,7 @@ Sigmas = Callable[[nn.Module], Mapping[str, Tensor]]
 
 
 def measurement_of(cfg: DictConfig, folder: Path, *, weights: bool) -> Measurement:
+    """Build the network, its data and how both are measured; with its starting weights if ``weights``."""
     model, architecture, data = network_and_data(cfg, weights=weights)
     scope = instantiate(cfg.scope)
     return Measurement(
@@ -192,6 +193,7 @@ def _sigmas(cfg: DictConfig, scope: Scope, data: DataModule | StreamModule) -> S
 
 
 def baseline_of(cfg: DictConfig, arguments: Mapping[str, Any]) -> Baseline | None:
+    """Say how the starting network is trained, and where it is kept for runs like this one; None if it has weights."""
     if cfg.model.checkpoint or cfg.model.pretrained:
         return None
     recipe = {

@@ -24,7 +24,8 @@ def chunks(vector: Tensor, threads: int = 1) -> tuple[Tensor, ...]:
         vector: of any dtype.
         threads: how many CPU threads share one chunk.
     """
-    return vector.split(GPU if vector.is_cuda else CPU * threads)
+    parts: tuple[Tensor, ...] = vector.split(GPU if vector.is_cuda else CPU * threads)
+    return parts
 
 
 def map_chunks(work: Callable[..., T], *vectors: Tensor) -> list[T]:

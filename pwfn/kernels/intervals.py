@@ -12,6 +12,8 @@ from pwfn.kernels.chunks import map_chunks
 __all__ = ["SIGMA_FLOOR", "Free", "histogram", "intervals", "largest"]
 
 SIGMA_FLOOR = 2.0**-20
+"""Clustering raises every smaller sigma to this one."""
+
 TABLE_LIMIT = 2**22  # more kinds of interval than this are sorted instead of counted in a table
 
 

@@ -1,1 +1,1 @@
-"""Reading runs: tables, plots, pages. Needs no torch."""
+"""Tables, plots and pages made from run directories, without torch."""

@@ -27,7 +27,7 @@ EPILOG = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Carry out a command line and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m pwfn.report",
         description="Reports from run directories.",

@@ -1,25 +1,17 @@
-"""Many runs in one table, from their directories alone: what was swept, mean and spread over seeds."""
+"""Comparison of many runs: the settings in which they differ, mean and spread over seeds."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from pwfn.rundir.naming import interpolated
+from pwfn.report.runs import MISSING, Run, find
 
 __all__ = ["FIGURES", "MISSING", "Group", "Run", "find", "grouped", "repeated", "swept"]
-
-YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's parser, where there is one, reads hundreds of configurations in a second."""
 
 FIXED_KEYS = ("dataset.name", "model.name", "method.name")
 """Columns of every table."""
@@ -32,9 +24,6 @@ IGNORED = re.compile(
 
 CHOICE = re.compile(r"(name|(.+\.)?_target_|path)$")
 """Inside a group of settings, the ones that say which option of the group was chosen."""
-
-MISSING = "–"
-"""A setting that a run does not have."""
 
 FIGURES: dict[str, tuple[str, float, str]] = {
     "baseline_acc1": ("baseline top-1 %", 1, ".2f"),
@@ -52,38 +41,8 @@ FIGURES: dict[str, tuple[str, float, str]] = {
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run directory.
-
-    Attributes:
-        folder: where it is.
-        status: ``finished``, ``failed``, or ``unfinished`` (running, interrupted or never started).
-        summary: ``summary.json``, as far as it got; nested keys joined by dots.
-        settings: its configuration, nested keys joined by dots.
-        derived: the settings that were written as interpolations, and so only follow from others.
-        rounds: how many rounds ``rounds.csv`` holds.
-    """
-
-    folder: Path
-    status: str
-    summary: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    derived: frozenset[str]
-    rounds: int
-
-    def setting(self, key: str) -> str:
-        """A setting as text, functions by their bare names; a dash where this run has no such setting."""
-        return _text(key, self.settings.get(key, self.summary.get(key.removesuffix(".name"), MISSING)))
-
-    @property
-    def seed(self) -> Any:
-        """Its seed."""
-        return self.settings.get("seed", self.summary.get("seed"))
-
-
-@dataclass(frozen=True)
 class Group:
-    """Finished runs that differ in nothing but their seed.
+    """Holds finished runs that differ in nothing but their seed.
 
     Attributes:
         settings: the swept settings that they share, as text.
@@ -94,27 +53,11 @@ class Group:
     runs: tuple[Run, ...]
 
     def figure(self, name: str) -> tuple[float, float] | None:
-        """Mean and sample standard deviation (0 for one run) over the runs that have the figure, else None."""
+        """Compute mean and sample standard deviation (0 for one run) over the runs that have the figure, else None."""
         values = [run.summary[name] for run in self.runs if isinstance(run.summary.get(name), int | float)]
         if not values:
             return None
         return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def find(folders: Iterable[Path]) -> list[Run]:
-    """Every run at or below some folders, by path; a run is a folder with ``.hydra/`` or ``summary.json``.
-
-    Raises:
-        ValueError: if a folder does not exist.
-    """
-    places: set[Path] = set()
-    for folder in folders:
-        if not folder.is_dir():
-            raise ValueError(f"no folder {folder}")
-        for pattern in ("**/.hydra/config.yaml", "**/summary.json"):
-            for path in folder.glob(pattern):
-                places.add((path.parent.parent if path.parent.name == ".hydra" else path.parent).resolve())
-    return [_run(place) for place in sorted(places)]
 
 
 def repeated(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
@@ -131,7 +74,7 @@ def repeated(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
 
 
 def swept(runs: Sequence[Run]) -> list[str]:
-    """The settings in which runs differ, apart from seed, paths and logging; dataset, model and method first.
+    """Find the settings in which runs differ, apart from seed, paths and logging; dataset, model and method first.
 
     A setting that only follows from the choice of its group's option (all of ``model.*`` from ``model.name``,
     ``prior.sigma`` from ``prior._target_``) is left out. A run without a setting, of another version for
@@ -162,64 +105,19 @@ def grouped(runs: Sequence[Run], keys: Sequence[str]) -> list[Group]:
 
 
 def _repeats(runs: Sequence[Run], key: str, keys: Sequence[str]) -> bool:
-    """Whether a shorter key of the same last name has the same values wherever ``key`` is set."""
+    """Tell whether a shorter key of the same last name has the same values wherever ``key`` is set."""
     name, depth = key.rpartition(".")[2], key.count(".")
     same = [other for other in keys if other.rpartition(".")[2] == name and other.count(".") < depth]
     return any(all(r.setting(key) == r.setting(other) for r in runs if key in r.settings) for other in same)
 
 
 def _follows(runs: Sequence[Run], key: str, above: Sequence[str]) -> bool:
-    """Whether runs that agree on ``above`` agree on ``key``, too."""
+    """Tell whether runs that agree on ``above`` agree on ``key``, too."""
     seen: dict[tuple[str, ...], set[str]] = {}
     for run in runs:
         if key in run.settings:
             seen.setdefault(tuple(run.setting(column) for column in above), set()).add(run.setting(key))
     return all(len(values) == 1 for values in seen.values())
-
-
-def _run(folder: Path) -> Run:
-    summary = _load(folder / "summary.json", json.loads)
-    settings = _load(folder / ".hydra" / "config.yaml", partial(yaml.load, Loader=YAML))
-    status = summary.get("status")
-    rounds = folder / "rounds.csv"
-    done = max(0, len(rounds.read_text().splitlines()) - 1) if rounds.exists() else 0
-    if "error" in settings:  # no configuration, but a reason to show
-        summary, settings = {**settings, **summary}, {}
-    written = dict(_flat(settings))
-    derived = frozenset(key for key, value in written.items() if isinstance(value, str) and "${" in value)
-    return Run(
-        folder,
-        status if status in ("finished", "failed") else "unfinished",
-        dict(_flat(summary)),
-        {**written, **interpolated(settings, derived)},
-        derived,
-        done,
-    )
-
-
-def _load(path: Path, parse: Any) -> dict[str, Any]:
-    """The content of a file; nothing where it is missing, or was left half written by another program."""
-    if not path.exists():
-        return {}
-    try:
-        content = parse(path.read_text())
-    except (ValueError, yaml.YAMLError) as error:
-        return {"error": f"{path.name} cannot be read: {error}"}
-    return content if isinstance(content, dict) else {}
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in content.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _text(key: str, value: Any) -> str:
-    if key.endswith(("_target_", ".path")) and isinstance(value, str):
-        return value.rpartition(".")[2]
-    return json.dumps(value) if isinstance(value, list | dict | bool) or value is None else str(value)
 
 
 def _natural(text: str) -> tuple[int, float, str]:

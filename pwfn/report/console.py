@@ -1,4 +1,4 @@
-"""What a run says on the terminal: a line a round, a summary at the end."""
+"""The text that a run prints on the terminal: a line for each round, a summary at the end."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ HEADER = (
     f"{'round':>5} {'fixed':>7} {'acc before':>10} {'acc after':>9} {'unique':>8} {'of fixed':>8} "
     f"{'entropy':>8} {'order':>5} {'delta':>7} {'train s':>8} {'cluster s':>9}"
 )
+"""The heading of the table of rounds, see :func:`round_line`."""
 
 FIGURES = (
     ("test top-1 %", "acc1", ".2f"),
@@ -43,7 +44,7 @@ SIZES = (
 
 
 def round_line(row: Mapping[str, float]) -> str:
-    """One row of the table of rounds; entropy in bits per weight, accuracy in percent on validation."""
+    """Format one row of the table of rounds; entropy in bits per weight, accuracy in percent on validation."""
     before, after = row.get("acc1_before", float("nan")), row.get("acc1_after", float("nan"))
     return (
         f"{row['round']:>5.0f} {row['fraction']:>7.1%} {before:>10.2f} {after:>9.2f} {row['unique']:>8.0f} "
@@ -53,7 +54,7 @@ def round_line(row: Mapping[str, float]) -> str:
 
 
 def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
-    """Baseline against result, where the files are, how to send an offline run to W&B."""
+    """Print baseline against result, where the files are, and how to send an offline run to W&B."""
     table = Table(title=f"{summary['method']} · {summary['model']} · {summary['dataset']} · seed {summary['seed']}")
     for column in ("", "baseline", "fixed"):
         table.add_column(column, justify="left" if not column else "right")

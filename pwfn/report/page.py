@@ -1,4 +1,4 @@
-"""The comparison as one HTML page that needs nothing but a browser: sortable table, plots inside it."""
+"""The comparison as one HTML file with a sortable table and the plots inside."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def page(
     unfinished: tuple[Sequence[str], Sequence[Sequence[str]]],
     note: str = "",
 ) -> str:
-    """The page as text.
+    """Return the page as text.
 
     Args:
         title: of the page.

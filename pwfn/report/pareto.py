@@ -1,4 +1,4 @@
-"""Accuracy against what it costs: entropy, measured megabytes, unique values."""
+"""Plots of accuracy against cost: entropy, measured megabytes, unique values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SPAN = 10.0
 
 
 def pareto(groups: Sequence[Group], dataset: str) -> Figure:
-    """Top-1 accuracy against each cost, for the groups of one dataset.
+    """Plot top-1 accuracy against each cost, for the groups of one dataset.
 
     A colour is a method, a marker a network. Bars are the spread over seeds, a line joins the groups that no
     other one beats in both directions, a dashed line is the baseline. Published points are overlaid for
@@ -79,7 +79,7 @@ def pareto(groups: Sequence[Group], dataset: str) -> Figure:
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points ``(cost, accuracy)`` that no other beats in both (less cost, more accuracy), by rising cost."""
+    """Return the points ``(cost, accuracy)`` that no other beats in both (less cost, more accuracy), by rising cost."""
     kept: list[tuple[float, float]] = []
     for point in sorted(set(points), key=lambda p: (p[0], -p[1])):
         if not kept or point[1] > kept[-1][1]:
@@ -90,7 +90,7 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 def _points(
     axes: Axes, groups: Sequence[Group], cost: str, factor: float, marker: str, colour: dict[str, str], floor: float
 ) -> None:
-    """One network's groups, their front and their baseline."""
+    """Plot one network's groups, their front and their baseline."""
     found = []
     for group in groups:
         x, y = group.figure(cost), group.figure("acc1")
@@ -135,5 +135,5 @@ def _sample(face: str, alpha: float, label: str) -> Line2D:
 
 
 def _model(name: str) -> str:
-    """timm's name without the tag of its weights: published networks have no tags."""
+    """Return timm's name without the tag of its weights; published networks have no tags."""
     return name.partition(".")[0]

@@ -11,8 +11,9 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from pwfn.report.evaluation_plots import ensemble, noise, reliability
 from pwfn.report.round_plots import accuracy, movement, sharing, sigma
-from pwfn.report.style import BASELINE, FINAL, ORDERS, STAGES, STYLE, Files, column, new_figure, read, save, widen
+from pwfn.report.style import BASELINE, FINAL, ORDERS, STYLE, Files, column, new_figure, read, save
 
 __all__ = ["PLOTS", "codebook", "draw", "ensemble", "layers", "noise", "reliability"]
 
@@ -45,7 +46,7 @@ def draw(folder: Path, summary: Mapping[str, Any] | None = None) -> dict[str, Pa
 
 
 def codebook(files: Files) -> Figure | None:
-    """How many weights have each shared value, coloured by its order."""
+    """Plot how many weights have each shared value, coloured by its order."""
     if not files.codebook:
         return None
     figure, (axes,) = new_figure(width=9)
@@ -76,7 +77,7 @@ def codebook(files: Files) -> Figure | None:
 
 
 def layers(files: Files) -> Figure | None:
-    """Entropy and unique values of every tensor in scope, after and before."""
+    """Plot entropy and unique values of every tensor in scope, after and before."""
     rows = files.layers
     if not rows:
         return None
@@ -95,82 +96,6 @@ def layers(files: Files) -> Figure | None:
     every = math.ceil(len(rows) / 60)
     panels[0].set_yticks(places[::every], [f"{row['layer']}" for row in rows[::every]], fontsize=7)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return figure
-
-
-def reliability(files: Files) -> Figure | None:
-    """Accuracy of the predictions made with each confidence, and how many there are."""
-    if not files.evaluation:
-        return None
-    figure = Figure(figsize=(6, 6))
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    top.plot([0, 1], [0, 1], "--", color="black", lw=1, label="calibrated")
-    for stage, colour, label, marker in STAGES:
-        bins = files.evaluation[stage]["reliability"]
-        filled = [row for row in bins if row["count"]]
-        ece = files.evaluation[stage]["ece"]
-        x, y = column(filled, "confidence"), column(filled, "accuracy")
-        top.plot(x, y, "-", color=colour, lw=1, alpha=0.4)
-        areas = [12 + 40 * math.log10(row["count"]) for row in filled]  # a bin of one image says little
-        top.scatter(x, y, areas, marker=marker, color=colour, label=f"{label}: ECE {ece:.4f}")
-        edges = [i / len(bins) for i in range(len(bins) + 1)]
-        bottom.stairs(
-            column(bins, "count"),
-            edges,
-            color=colour,
-            fill=stage == "baseline",
-            alpha=0.6 if stage == "baseline" else 1,
-            lw=1.5,
-        )
-    top.set_ylabel("accuracy")
-    top.legend(loc="lower right")
-    bottom.set_yscale("symlog", linthresh=1)
-    bottom.set_ylim(bottom=0)
-    bottom.set_ylabel("test images")
-    bottom.set_xlabel("confidence (softmax of the prediction)")
-    return figure
-
-
-def noise(files: Files) -> Figure | None:
-    """Accuracy with Gaussian noise on the weights."""
-    if not files.evaluation or not files.evaluation["final"]["noise"]:
-        return None
-    figure, (axes,) = new_figure()
-    for stage, colour, label, marker in STAGES:
-        curve = [
-            {"scale": 0.0, "acc1": files.evaluation[stage]["acc1"], "acc1_std": 0.0},
-            *files.evaluation[stage]["noise"],
-        ]
-        axes.errorbar(
-            column(curve, "scale"),
-            column(curve, "acc1"),
-            column(curve, "acc1_std"),
-            marker=marker,
-            capsize=3,
-            color=colour,
-            label=label,
-        )
-    axes.set_xlabel("standard deviation of the noise (in rms of the weight's tensor)")
-    axes.set_ylabel("test top-1 (%), mean and spread of draws")
-    axes.legend()
-    return figure
-
-
-def ensemble(files: Files) -> Figure | None:
-    """Accuracy and loss of ensembles of weight draws."""
-    if not files.evaluation or not files.evaluation["final"]["ensemble"]:
-        return None
-    figure, panels = new_figure(2)
-    for axes, name, text in zip(panels, ("acc1", "nll"), ("test top-1 (%)", "test loss (nats)"), strict=True):
-        for stage, colour, label, marker in STAGES:
-            entries = files.evaluation[stage]["ensemble"]
-            axes.plot(column(entries, "draws"), column(entries, name), marker + "-", color=colour, label=label)
-            axes.axhline(files.evaluation[stage][name], color=colour, ls=":", label=f"{label}, weights at mu")
-        axes.set_xlabel("draws in the ensemble")
-        axes.set_ylabel(text)
-        axes.set_xticks(column(entries, "draws"))
-    widen(panels[0])
-    panels[0].legend(fontsize=8)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Published ImageNet figures, for comparison; each says where it was taken from."""
+"""Published ImageNet figures for comparison, each with the place that it was taken from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["IMAGENET", "Published"]
 
 @dataclass(frozen=True)
 class Published:
-    """One published network.
+    """Holds the figures of one published network.
 
     Attributes:
         method, model: as in the configuration; ``setting`` tells runs of one method apart.

@@ -27,7 +27,7 @@ __all__ = ["accuracy", "movement", "sharing", "sigma"]
 
 
 def accuracy(files: Files) -> Figure | None:
-    """Accuracy on validation before and after each round, against the baseline."""
+    """Plot accuracy on validation before and after each round, against the baseline."""
     rows = [row for row in files.rounds if not math.isnan(row.get("acc1_after", math.nan))]
     if not rows:
         return None
@@ -47,7 +47,7 @@ def accuracy(files: Files) -> Figure | None:
 
 
 def sharing(files: Files) -> Figure | None:
-    """Unique values and entropy after each round, with and without zeros."""
+    """Plot unique values and entropy after each round, with and without zeros."""
     if not files.rounds:
         return None
     figure, panels = new_figure(2)
@@ -77,7 +77,7 @@ def sharing(files: Files) -> Figure | None:
 
 
 def sigma(files: Files) -> Figure | None:
-    """Sigma of free and of fixed weights after each round: median, and the middle 80%."""
+    """Plot sigma of free and of fixed weights after each round: median, and the middle 80%."""
     if not files.movement:
         return None
     figure, (axes,) = new_figure()
@@ -97,7 +97,7 @@ def sigma(files: Files) -> Figure | None:
 
 
 def movement(files: Files) -> Figure | None:
-    """How far weights were moved when they were fixed, by the sigma that they had."""
+    """Plot how far weights were moved when they were fixed, by the sigma that they had."""
     rounds = {t: [r for r in rows if r["taken"]] for t, rows in _by_round(files.movement).items()}
     rounds = {t: rows for t, rows in rounds.items() if rows}
     if not rounds:
@@ -134,7 +134,7 @@ def _total(rows: Sequence[Row], column: str) -> float:
 
 
 def _quantiles(rows: Sequence[Row], column: str) -> tuple[float, ...]:
-    """The 10%, 50% and 90% quantiles of sigma, to half an octave, from counts by octave (ascending)."""
+    """Compute the 10%, 50% and 90% quantiles of sigma, to half an octave, from counts by octave (ascending)."""
     total, levels, found = _total(rows, column), [0.1, 0.5, 0.9], []
     passed = 0.0
     for row in rows:

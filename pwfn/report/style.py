@@ -1,7 +1,4 @@
-"""What the plots of a run share: its files, one style, one meaning for each colour.
-
-Grey is the baseline, orange the fixed network, green free weights, blue fixed weights; orders have a colour each.
-"""
+"""What the plots of a run share: the files they read, one style, and colours that mean the same in each."""
 
 from __future__ import annotations
 
@@ -39,6 +36,8 @@ __all__ = [
 ]
 
 BASELINE, FINAL, FREE, FIXED = "#7f7f7f", "#d55e00", "#009e73", "#0072b2"
+"""The colours of the baseline, of the fixed network, of free and of fixed weights."""
+
 ORDERS = ("#000000", "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#cc79a7")
 """By order; the last colour is for all above."""
 
@@ -54,6 +53,7 @@ STYLE: Any = {  # matplotlib types its keys, and not the same in all versions
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
 }
+"""matplotlib's settings for every plot."""
 
 LOWEST_OCTAVE = -30
 """The octave of ``movement.csv`` in which sigma lies at its minimum, ``2**-30``."""
@@ -62,11 +62,12 @@ SIGMA_FLOOR = 2.0**-20
 """What clustering raises sigma to (:data:`pwfn.kernels.intervals.SIGMA_FLOOR`)."""
 
 Row = dict[str, float]
+"""A line of a CSV file, by column."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """What the plots of a run are drawn from; empty where the run did not get so far."""
+    """Holds what the plots of a run are drawn from; empty where the run did not get so far."""
 
     summary: dict[str, Any]
     evaluation: dict[str, Any]
@@ -77,7 +78,7 @@ class Files:
 
 
 def read(folder: Path) -> Files:
-    """The files of a run directory that plots are drawn from."""
+    """Read the files of a run directory that plots are drawn from."""
     return Files(
         read_json(folder / "summary.json") or {},
         read_json(folder / "evaluation.json") or {},
@@ -93,23 +94,26 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def new_figure(panels: int = 1, *, width: float = 0.0, height: float = 4.2) -> tuple[Figure, list[Axes]]:
+    """Make a figure of some panels side by side; ``width`` 0 chooses one that suits their number."""
     figure = Figure(figsize=(width or (6.5 if panels == 1 else 10), height))
     return figure, list(figure.subplots(1, panels, squeeze=False)[0])
 
 
 def round_axis(axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:
+    """Label the horizontal axis with the rounds of ``rows`` and the share of the weights fixed after each."""
     labels = [f"{row['round']:.0f}\n{100 * row['fraction']:g}%" for row in rows]
     axes.set_xticks(column(rows, "round"), labels, fontsize=8)
     axes.set_xlabel("round, and share of the weights fixed")
 
 
 def widen(axes: Axes, span: float = 2.0) -> None:
-    """Show at least ``span`` on the vertical axis, so that a single image does not look like a cliff."""
+    """Show at least ``span`` on the vertical axis, so that a difference of a single image looks small."""
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, high - span), high)  # downwards: accuracies end at 100%
 
 
 def column(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    """The values of one column, NaN where a row lacks it."""
     return [row.get(name, math.nan) for row in rows]
 
 

@@ -33,12 +33,12 @@ SETTINGS = "unlike most"
 
 
 def headings(groups: Sequence[Group], keys: Sequence[str], figures: Sequence[str] = tuple(FIGURES)) -> list[str]:
-    """Swept settings, number of runs, and those of the figures that any of the groups has."""
+    """Name the columns: swept settings, number of runs, and those of the figures that any of the groups has."""
     return [*map(heading, keys), "runs", *(FIGURES[name][0] for name in _present(groups, figures))]
 
 
 def cells(groups: Sequence[Group], keys: Sequence[str], figures: Sequence[str] = tuple(FIGURES)) -> list[list[str]]:
-    """One row of text per group, ``mean ± sample standard deviation`` where a group has several runs."""
+    """Format one row of text per group, ``mean ± sample standard deviation`` where a group has several runs."""
     present = _present(groups, figures)
     return [
         [*(group.settings[key] for key in keys), str(len(group.runs)), *(_cell(group, name) for name in present)]
@@ -47,7 +47,7 @@ def cells(groups: Sequence[Group], keys: Sequence[str], figures: Sequence[str] =
 
 
 def brief(groups: Sequence[Group], keys: Sequence[str], kept: Sequence[str] = ()) -> list[Group]:
-    """The same groups with the settings ``kept`` and one more, :data:`SETTINGS`: the others of ``keys``, as
+    """Return the same groups with the settings ``kept`` and one more, :data:`SETTINGS`: the others of ``keys``, as
     ``name=value`` where they are unlike in most groups.
 
     Several sweeps in one table vary many settings, of which each row changes one or two.
@@ -63,14 +63,14 @@ def brief(groups: Sequence[Group], keys: Sequence[str], kept: Sequence[str] = ()
 
 
 def constant(groups: Sequence[Group], keys: Sequence[str]) -> tuple[list[str], str]:
-    """The keys in which groups differ, and the values that they all share, for a title."""
+    """Return the keys in which groups differ, and the values that they all share, for a title."""
     shared = [key for key in keys if len({group.settings[key] for group in groups}) == 1]
     values = " · ".join(groups[0].settings[key] for key in shared) if groups else ""
     return [key for key in keys if key not in shared], values
 
 
 def unfinished_cells(runs: Iterable[Run]) -> list[list[str]]:
-    """One row of text per run that is not finished, under :data:`UNFINISHED`."""
+    """Format one row of text per run that is not finished, under :data:`UNFINISHED`."""
     return [
         [str(run.folder), run.status, str(run.rounds), str(run.summary.get("error", ""))]
         for run in runs
@@ -95,14 +95,14 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str, 
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int) -> str:
-    """A Markdown table; the first ``left`` columns are text, the others numbers."""
+    """Format a Markdown table; the first ``left`` columns are text, the others numbers."""
     rule = ["---" if i < left else "---:" for i in range(len(head))]
     lines = [head, rule, *([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def csv_rows(groups: Sequence[Group], keys: Sequence[str]) -> list[dict[str, Any]]:
-    """One row per group with unrounded figures: ``<figure>`` and, over several runs, ``<figure>_std``."""
+    """Return one row per group with unrounded figures: ``<figure>`` and, over several runs, ``<figure>_std``."""
     rows = []
     for group in groups:
         row: dict[str, Any] = {heading(key): value for key, value in group.settings.items()}
@@ -120,7 +120,7 @@ def csv_rows(groups: Sequence[Group], keys: Sequence[str]) -> list[dict[str, Any
 
 
 def heading(key: str) -> str:
-    """The heading of a setting's column: the group where the setting says which option was chosen."""
+    """Return the heading of a setting's column: the group where the setting says which option was chosen."""
     for ending in (".pull._target_", "._target_", ".path", ".name"):
         key = key.removesuffix(ending)
     return key

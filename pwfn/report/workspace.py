@@ -1,4 +1,4 @@
-"""A ready dashboard on Weights & Biases: rounds, Pareto scatter, swept settings, codebooks, plots."""
+"""A dashboard on Weights & Biases: rounds, Pareto scatter, swept settings, codebooks, plots."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLOTS = ("accuracy", "sharing", "codebook", "layers", "sigma", "movement", "reli
 
 
 def build(entity: str, project: str, *, name: str = "pwfn", swept: Sequence[str] = SWEPT) -> Any:
-    """The workspace, not saved yet; needs neither a key nor a server.
+    """Build the workspace without saving it; that needs neither a key nor a server.
 
     Args:
         entity, project: where it belongs.
@@ -77,12 +77,12 @@ def build(entity: str, project: str, *, name: str = "pwfn", swept: Sequence[str]
 
 
 def to_json(workspace: Any) -> str:
-    """A workspace as W&B's servers are sent it."""
+    """Return a workspace as W&B's servers are sent it."""
     return workspace._to_model().model_dump_json(by_alias=True, exclude_none=True)
 
 
 def from_json(text: str) -> Any:
-    """The workspace that :func:`to_json` wrote."""
+    """Return the workspace that :func:`to_json` wrote."""
     ws, _ = _packages()
     view = importlib.import_module("wandb_workspaces.workspaces.internal").View
     return ws.Workspace._from_model(view.model_validate_json(text))

@@ -1,1 +1,1 @@
-"""A run folder: its files, its name, what code made it, where it stands. Needs no torch."""
+"""The folder of a run, without torch: its files, its name, the code that made it, how far it got."""

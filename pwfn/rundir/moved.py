@@ -1,4 +1,4 @@
-"""Import paths that written files name by their old place: ``model.pwfn`` headers and configurations of old runs."""
+"""Import paths that files of old runs name by their old place: ``model.pwfn`` headers and configurations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOVED = {
 
 
 def current_path(path: str) -> str:
-    """The present import path of what a written file calls ``path``."""
+    """Return the present import path of what a written file calls ``path``."""
     for old, new in MOVED.items():
         if path == old or path.startswith(f"{old}."):
             return new + path[len(old) :]
@@ -30,7 +30,7 @@ def current_path(path: str) -> str:
 
 
 def current(config: Any) -> Any:
-    """A configuration of dictionaries and lists with every ``_target_`` and ``path`` brought up to date."""
+    """Return a configuration of dictionaries and lists with every ``_target_`` and ``path`` brought up to date."""
     if isinstance(config, dict):
         return {
             key: current_path(value) if key in ("_target_", "path") and isinstance(value, str) else current(value)

@@ -44,7 +44,7 @@ LONGEST = 80
 
 
 def to_dict(cfg: DictConfig) -> dict[str, Any]:
-    """A configuration as dictionaries and lists, interpolations resolved, Hydra's own part left out."""
+    """Return a configuration as dictionaries and lists, interpolations resolved, Hydra's own part left out."""
     if "hydra" in cfg:
         cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     content = OmegaConf.to_container(cfg, resolve=True)
@@ -53,7 +53,7 @@ def to_dict(cfg: DictConfig) -> dict[str, Any]:
 
 
 def interpolated(settings: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    """What the interpolations at some dotted keys stand for; None for those that need the process that ran."""
+    """Resolve the interpolations at some dotted keys; None for those that need the process that ran."""
     values: dict[str, Any] = dict.fromkeys(keys)
     config = OmegaConf.create(settings)
     for key in values:
@@ -63,7 +63,7 @@ def interpolated(settings: dict[str, Any], keys: Iterable[str]) -> dict[str, Any
 
 
 def config_hash(cfg: DictConfig) -> str:
-    """Twelve hex digits that name a resolved configuration, cosmetic settings left out."""
+    """Return twelve hex digits that name a resolved configuration, cosmetic settings left out."""
     content = to_dict(cfg)
     for key in COSMETIC:
         *parents, name = key.split(".")
@@ -76,12 +76,12 @@ def config_hash(cfg: DictConfig) -> str:
 
 
 def content_hash(content: Any) -> str:
-    """Twelve hex digits that name a value that JSON can hold."""
+    """Return twelve hex digits that name a value that JSON can hold."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def run_name(cfg: DictConfig, keys: Collection[str] = ()) -> str:
-    """Folder of a run in its sweep: what was asked for, readable, and the configuration's hash.
+    """Name the folder of a run in its sweep by what was asked for and the configuration's hash.
 
     At most 80 letters, digits, ``.``, ``-`` and ``_``; the same whenever the same configuration is run.
 
@@ -95,14 +95,14 @@ def run_name(cfg: DictConfig, keys: Collection[str] = ()) -> str:
 
 
 def swept_keys(cfg: DictConfig) -> list[str]:
-    """What a sweep varies, from its composed configuration before it is taken apart into runs."""
+    """Return the keys that a sweep varies, from its composed configuration before it is taken apart into runs."""
     params = OmegaConf.select(cfg, "hydra.sweeper.params") or {}
     values = {key: re.sub(r"\[.*?\]|{.*?}", "", value) for key, value in map(_split, _task(cfg))}
     return [*params, *(key for key, value in values.items() if re.search(r"[,(]", value) and key not in params)]
 
 
 def sweep_name(cfg: DictConfig) -> str:
-    """Folder of a sweep: the name of its file, or for one typed by hand the swept keys and a hash of all.
+    """Name the folder of a sweep: the name of its file, or for one typed by hand the swept keys and a hash of all.
 
     Args:
         cfg: as of :func:`swept_keys`.
@@ -134,7 +134,7 @@ def label(folder: Path, sweep: DictConfig, runs: Sequence[DictConfig]) -> None:
 
 
 def _task(cfg: DictConfig) -> list[str]:
-    """The overrides that a run was asked for, without those that do not change its result."""
+    """Return the overrides that a run was asked for, without those that do not change its result."""
     overrides = [str(override).lstrip("+~") for override in cfg.hydra.overrides.task]
     return [o for o in overrides if not any(_sets(o, key) for key in ("sweeps", *COSMETIC))]
 
@@ -149,7 +149,7 @@ def _sets(override: str, key: str) -> bool:
 
 
 def _slug(words: Iterable[str], digits: str) -> str:
-    """Words joined by ``_`` with all but letters, digits and dots replaced, cut to leave room for ``digits``."""
+    """Join words by ``_`` with all but letters, digits and dots replaced, cut to leave room for ``digits``."""
     clean = [re.sub(r"[^A-Za-z0-9.]+", "-", word).strip("-.") for word in words]
     text = "_".join(word for word in clean if word)[: LONGEST - len(digits) - 1].rstrip("-_.")
     return f"{text}_{digits}" if text else digits

@@ -1,4 +1,4 @@
-"""Which code a run was made with: its commit, its uncommitted changes, and a copy that queued jobs keep running."""
+"""The code that a run was made with: its commit, its uncommitted changes, and the copy that queued jobs run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def git_state(package: Path) -> tuple[dict[str, Any], str] | None:
-    """Commit, dirty flag and untracked files of the repository that tracks a package, and the diff to the commit.
+    """Read commit, dirty flag and untracked files of the repository that tracks a package, and the diff to the commit.
 
     Returns:
         None where the package is no part of a repository (an installed copy) or git is missing.
@@ -62,6 +62,6 @@ def snapshot(folder: Path, plugin: Path) -> Path:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """Output of a git command, None if it failed."""
+    """Return the output of a git command, None if it failed."""
     done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, errors="replace")
     return done.stdout if done.returncode == 0 else None

@@ -435,7 +435,7 @@ def test_fresh_installation_submits_from_elsewhere_what_it_was(
         assert code == 0, text
         (run,) = sweep.runs().values()
         assert run.state == "queued"
-        (installed,) = (tmp_path / "wheel").glob("lib/*/site-packages/pwfn/run.py")
+        (installed,) = (tmp_path / "wheel").glob("lib/*/site-packages/pwfn/experiment/run.py")
         installed.write_text("raise RuntimeError('edited after submission')")
         config = project / "conf" / "config.yaml"
         config.write_text(config.read_text().replace("seed: 1", "seed: 2"))

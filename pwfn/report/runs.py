@@ -1,0 +1,113 @@
+"""Run directories, read back: configuration, figures and how far each run got."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pwfn.rundir.naming import interpolated
+
+__all__ = ["MISSING", "Run", "find"]
+
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's parser, where there is one, reads hundreds of configurations in a second."""
+
+MISSING = "–"
+"""A setting that a run does not have."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Holds what one run directory says.
+
+    Attributes:
+        folder: where it is.
+        status: ``finished``, ``failed``, or ``unfinished`` (running, interrupted or never started).
+        summary: ``summary.json``, as far as it got; nested keys joined by dots.
+        settings: its configuration, nested keys joined by dots.
+        derived: the settings that were written as interpolations, and so only follow from others.
+        rounds: how many rounds ``rounds.csv`` holds.
+    """
+
+    folder: Path
+    status: str
+    summary: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    derived: frozenset[str]
+    rounds: int
+
+    def setting(self, key: str) -> str:
+        """Return a setting as text, functions by their bare names; a dash where this run has no such setting."""
+        return _text(key, self.settings.get(key, self.summary.get(key.removesuffix(".name"), MISSING)))
+
+    @property
+    def seed(self) -> Any:
+        """The seed that the run was made with."""
+        return self.settings.get("seed", self.summary.get("seed"))
+
+
+def find(folders: Iterable[Path]) -> list[Run]:
+    """Find every run at or below some folders, by path; a run is a folder with ``.hydra/`` or ``summary.json``.
+
+    Raises:
+        ValueError: if a folder does not exist.
+    """
+    places: set[Path] = set()
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"no folder {folder}")
+        for pattern in ("**/.hydra/config.yaml", "**/summary.json"):
+            for path in folder.glob(pattern):
+                places.add((path.parent.parent if path.parent.name == ".hydra" else path.parent).resolve())
+    return [_run(place) for place in sorted(places)]
+
+
+def _run(folder: Path) -> Run:
+    summary = _load(folder / "summary.json", json.loads)
+    settings = _load(folder / ".hydra" / "config.yaml", partial(yaml.load, Loader=YAML))
+    status = summary.get("status")
+    rounds = folder / "rounds.csv"
+    done = max(0, len(rounds.read_text().splitlines()) - 1) if rounds.exists() else 0
+    if "error" in settings:  # no configuration, but a reason to show
+        summary, settings = {**settings, **summary}, {}
+    written = dict(_flat(settings))
+    derived = frozenset(key for key, value in written.items() if isinstance(value, str) and "${" in value)
+    return Run(
+        folder,
+        status if status in ("finished", "failed") else "unfinished",
+        dict(_flat(summary)),
+        {**written, **interpolated(settings, derived)},
+        derived,
+        done,
+    )
+
+
+def _load(path: Path, parse: Any) -> dict[str, Any]:
+    """Read the content of a file; nothing where it is missing, or was left half written by another program."""
+    if not path.exists():
+        return {}
+    try:
+        content = parse(path.read_text())
+    except (ValueError, yaml.YAMLError) as error:
+        return {"error": f"{path.name} cannot be read: {error}"}
+    return content if isinstance(content, dict) else {}
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _text(key: str, value: Any) -> str:
+    if key.endswith(("_target_", ".path")) and isinstance(value, str):
+        return value.rpartition(".")[2]
+    return json.dumps(value) if isinstance(value, list | dict | bool) or value is None else str(value)
