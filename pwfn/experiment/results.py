@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pwfn.artifact import codes
 from pwfn.artifact import export as exports
 from pwfn.artifact import file as artifact
 from pwfn.artifact.rows import codebook_rows, layer_rows, network_figures
@@ -41,7 +42,7 @@ class Measurement:
         scope: which parameters share values.
         prior: initial sigma of a tensor; None for a method without sigma, which has no ensemble.
         settings: of the measurement.
-        exports: which exports are asked for: ``onnx``, ``shift_list``.
+        exports: which exports are asked for: ``onnx``, ``shift_list``, ``codes``.
     """
 
     WEIGHTS: ClassVar[tuple[str, ...]] = ("baseline.safetensors", "model.safetensors", "sigma.safetensors")
@@ -107,7 +108,7 @@ def write_results(measurement: Measurement, *, write: bool = True) -> dict[str, 
 
 
 def _export(measurement: Measurement, state: Mapping[str, Tensor], names: Sequence[str]) -> None:
-    """Write the exports that are asked for: ``model.onnx`` for one test image, ``shifts.json``."""
+    """Write the exports that are asked for: ``model.onnx``, ``shifts.json``, ``codes.safetensors``."""
     folder, wanted = measurement.folder, measurement.exports
     if wanted.get("onnx"):
         model = copy.deepcopy(measurement.model).cpu().eval()
@@ -116,6 +117,8 @@ def _export(measurement: Measurement, state: Mapping[str, Tensor], names: Sequen
         exports.onnx(model, folder / "model.onnx", example, names)
     if wanted.get("shift_list"):
         write_json(folder / "shifts.json", exports.shift_list(state, names))
+    if wanted.get("codes"):
+        codes.write(folder / "codes.safetensors", state, names, architecture=measurement.architecture)
 
 
 def _scores(
