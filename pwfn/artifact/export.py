@@ -11,13 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from pwfn.apot import order_of, terms
-from pwfn.artifact import codebook
+from pwfn.artifact import codebook, codes
 from pwfn.model.ties import owners
 from pwfn.rundir.files import atomic
 
 __all__ = ["onnx", "shift_list"]
-
-_CODEBOOK = "pwfn.codebook"
 
 
 def shift_list(
@@ -66,14 +64,14 @@ def shift_list(
 def onnx(model: nn.Module, path: str | Path, example: Tensor, shared: Iterable[str]) -> tuple[str, ...]:
     """Write ``model`` as an ONNX graph in which every shared value is held once.
 
-    One float32 initializer holds the values; each shared tensor becomes integer indices into it (uint8 up to
-    256 values, then uint16, then int32) and a ``Gather``, by which every weight keeps its bits. Runtimes fold
-    the gathers when they load the graph.
+    One float32 initializer holds the values; each shared tensor becomes integer indices into it (uint8 where
+    its indices stay below 256, then uint16, then int32) and a ``Gather``, by which every weight keeps its bits.
+    Runtimes fold the gathers when they load the graph.
 
     Args:
         model: the fixed network; exported in evaluation mode, and left in the mode it was in.
         path: the file to write, in one step.
-        example: an input; the graph takes inputs of its shape, batch size included.
+        example: some images; the graph takes any number of images of their shape.
         shared: names, in the model's state dict, of the tensors whose values are shared (float32).
 
     Returns:
@@ -87,7 +85,8 @@ def onnx(model: nn.Module, path: str | Path, example: Tensor, shared: Iterable[s
     package = _package()
     if model.training:
         raise ValueError("the network is in training mode; call eval() before exporting it")
-    program = torch.onnx.export(model, (example,), dynamo=True, optimize=False, verbose=False)
+    batch = ({0: "batch"},)
+    program = torch.onnx.export(model, (example,), dynamo=True, optimize=False, verbose=False, dynamic_shapes=batch)
     if program is None:
         raise ValueError("torch exported no ONNX program")
     proto = program.model_proto
@@ -112,15 +111,13 @@ def _gather(package: Any, graph: Any, shared: set[str]) -> tuple[str, ...]:
     tensors = {i.name: torch.tensor(helper.to_array(i)) for i in graph.initializer if i.name in shared}
     if not tensors:
         raise ValueError("the ONNX graph holds none of the shared tensors")
-    values, _ = codebook.counted(tensors)
-    # Gather takes no narrower indices than int32, but a graph may keep them narrow and cast.
-    width = "int32" if len(values) > 2**16 else _index_dtype(len(values))
-    initializers, nodes = [helper.from_array(values.numpy(), _CODEBOOK)], []
-    for name, tensor in tensors.items():
+    values, coded = codes.encode(tensors)
+    initializers, nodes = [helper.from_array(values.numpy(), codes.CODEBOOK)], []
+    for name, code in coded.items():  # a graph may keep them narrow and cast: Gather takes none below int32
         narrow, wide = f"{name}.indices", f"{name}.indices_int32"
-        initializers.append(helper.from_array(codebook.indices(tensor, values).numpy().astype(width), narrow))
+        initializers.append(helper.from_array(code.numpy(), narrow))
         cast = package.helper.make_node("Cast", [narrow], [wide], to=package.TensorProto.INT32)
-        nodes += [cast, package.helper.make_node("Gather", [_CODEBOOK, wide], [name])]
+        nodes += [cast, package.helper.make_node("Gather", [codes.CODEBOOK, wide], [name])]
     kept = [initializer for initializer in graph.initializer if initializer.name not in tensors]
     rest = list(graph.node)
     del graph.initializer[:], graph.node[:]

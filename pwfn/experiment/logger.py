@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -20,9 +21,9 @@ from torch import Tensor
 
 from pwfn.experiment.interruption import shielded
 from pwfn.record import Fixing
-from pwfn.rundir.files import atomic
+from pwfn.rundir.files import atomic, write_json
 
-__all__ = ["csv_logger", "finish", "log_files", "log_round", "wandb_logger"]
+__all__ = ["csv_logger", "finish", "log_files", "log_model", "log_round", "wandb_logger"]
 
 
 MODES = ("online", "offline", "disabled")
@@ -142,6 +143,31 @@ def log_files(logger: Logger | None, images: Mapping[str, Path], tables: Mapping
             head, *rows = csv.reader(file)
         content[name] = wandb.Table(columns=[*head], data=[list(map(_number, row)) for row in rows])
     logger.experiment.log(content)
+
+
+@rank_zero_only
+def log_model(logger: Logger | None, folder: Path, summary: Mapping[str, Any]) -> None:
+    """The fixed network as a W&B artifact of type ``model``: ``model.pwfn``, ``codebook.csv``, ``summary.json``.
+
+    It is named by model and dataset, its aliases are the method and the bits a weight, such as ``3.0bits``, and its
+    metadata are the figures. Files are named where they lie and not copied, so that an offline run can be synced
+    for as long as its folder exists.
+
+    Args:
+        logger: of the run; others than W&B's log nothing.
+        folder: the run directory.
+        summary: the content of ``summary.json``.
+    """
+    if not isinstance(logger, WandbLogger) or not isinstance(logger.experiment, wandb.Run):
+        return
+    name = re.sub(r"[^\w.-]+", "-", f"{summary['model']}-{summary['dataset']}")
+    scalars = {key: value for key, value in summary.items() if isinstance(value, int | float | str)}
+    artifact = wandb.Artifact(name, type="model", metadata=scalars)
+    written = Path(logger.experiment.dir, "summary.json")
+    write_json(written, summary)
+    for path in (folder / "model.pwfn", folder / "codebook.csv", written):
+        artifact.add_file(str(path), policy="immutable", skip_cache=True)
+    logger.experiment.log_artifact(artifact, aliases=[str(summary["method"]), f"{summary['entropy']:.1f}bits"])
 
 
 def _number(text: str) -> float | str | None:

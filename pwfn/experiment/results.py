@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from pwfn.artifact import codes, coreml, openvino
 from pwfn.artifact import export as exports
 from pwfn.artifact import file as artifact
 from pwfn.artifact.rows import codebook_rows, layer_rows, network_figures
@@ -44,7 +45,8 @@ class Measurement:
         sigmas: the initial sigma of each parameter in scope of a plain network, by name; None for a method without
             sigma, which has no ensemble.
         settings: of the measurement.
-        exports: which exports are asked for: ``onnx``, ``shift_list``.
+        exports: which exports are asked for: ``onnx``, ``openvino``, ``coreml``,
+            ``shift_list``, ``codes``.
     """
 
     WEIGHTS: ClassVar[tuple[str, ...]] = ("baseline.safetensors", "model.safetensors", "sigma.safetensors")
@@ -118,15 +120,19 @@ def write_results(measurement: Measurement, *, write: bool = True) -> dict[str, 
 
 
 def _export(measurement: Measurement, state: Mapping[str, Tensor], names: Sequence[str]) -> None:
-    """Write the exports that are asked for: ``model.onnx`` for one test image, ``shifts.json``."""
+    """Write the exports that are asked for, beside ``model.pwfn``; graphs are traced with one test image."""
     folder, wanted = measurement.folder, measurement.exports
-    if wanted.get("onnx"):
+    graphs = {"onnx": (exports.onnx, "model.onnx"), "openvino": (openvino.save, "model.xml")}
+    graphs["coreml"] = (coreml.save, "model.mlpackage")
+    for write, name in (graphs[graph] for graph in graphs if wanted.get(graph)):
         model = copy.deepcopy(measurement.model).cpu().eval()
         model.load_state_dict(state)
         example = next(iter(measurement.data.test_dataloader()))[0][:1]
-        exports.onnx(model, folder / "model.onnx", example, names)
+        write(model, folder / name, example, names)
     if wanted.get("shift_list"):
         write_json(folder / "shifts.json", exports.shift_list(state, names))
+    if wanted.get("codes"):
+        codes.write(folder / "codes.safetensors", state, names, architecture=measurement.architecture)
 
 
 def _scores(

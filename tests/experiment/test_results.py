@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pwfn.artifact import codes
 from pwfn.artifact import file as artifact
 from pwfn.experiment.run import evaluate
 
@@ -27,6 +28,7 @@ SETTINGS = [
     "evaluation.noise=[0.1]",
     "evaluation.noise_draws=2",
     "export.shift_list=true",
+    "export.codes=true",
     "trainer.enable_progress_bar=false",
     "trainer.accelerator=cpu",
 ]
@@ -97,6 +99,13 @@ def test_plots_are_on_disk_and_in_wandb(run: Path) -> None:
 def test_shift_list(run: Path) -> None:
     shifts = json.loads((run / "shifts.json").read_text())
     assert len(shifts["values"]) == summary_of(run)["unique"] and shifts["index_dtype"] == "uint8"
+
+
+def test_codes(run: Path) -> None:
+    weights = load_file(run / "model.safetensors")
+    _, names, state = codes.read(run / "codes.safetensors")
+    assert set(names) == load_file(run / "sigma.safetensors").keys() and state.keys() == weights.keys()
+    assert all(torch.equal(value, weights[name]) for name, value in state.items())
 
 
 def test_evaluating_anew_gives_the_same_figures(root: Path, run: Path) -> None:
