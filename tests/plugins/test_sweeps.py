@@ -19,7 +19,7 @@ import torch
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra_plugins.pwfn_launcher.job import processes
+from hydra_plugins.pwfn_launcher.resources import processes
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
@@ -27,9 +27,11 @@ from rich.console import Console
 
 from pwfn.experiment.checkpoints import checkpointing
 from pwfn.experiment.interruption import shielded
+from pwfn.report.__main__ import main
 from pwfn.rundir.naming import config_hash, run_name, sweep_name
 from pwfn.rundir.provenance import git_state, snapshot
-from pwfn.rundir.status import main, print_status, status
+from pwfn.rundir.status import status
+from pwfn.rundir.status_table import print_status
 
 SWEEPS = ["delta", "paper_imagenet", "prior", "regulariser", "schedule", "seeds", "sigma_join", "wfn_delta"]
 
@@ -180,12 +182,12 @@ def test_status_prints_what_differs_and_what_failed(tmp_path: Path) -> None:
 
 
 def test_status_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path)]) == 2
+    assert main(["status", str(tmp_path)]) == 2
     assert "no sweep" in capsys.readouterr().err
     sweep_of(tmp_path, a={"status": "finished", "acc1": 1.0, "unique": 1, "entropy": 0.0})
-    assert main([str(tmp_path)]) == 0
+    assert main(["status", str(tmp_path)]) == 0
     (tmp_path / "a" / "summary.json").write_text('{"status": "failed"}')
-    assert main([str(tmp_path)]) == 1
+    assert main(["status", str(tmp_path)]) == 1
 
 
 def test_programs_started_under_a_shield_do_not_see_the_signal() -> None:
