@@ -64,13 +64,15 @@ class Launcher(BaseSubmititLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Start what is neither finished nor under way; unless detached, return when all have ended."""
+        from pwfn.rundir.naming import swept_keys
         from pwfn.rundir.status import validation_accuracy, watch
         from pwfn.rundir.status_table import print_status
 
         sweep = Path(self.config.hydra.sweep.dir).absolute()
         jobs: list[submitit.Job[Any]] = []
         try:
-            configs = [self._frozen(sweep, *pair) for pair in enumerate(job_overrides, initial_job_idx)]
+            keys = swept_keys(self.config)
+            configs = [self._frozen(sweep, i, point, keys) for i, point in enumerate(job_overrides, initial_job_idx)]
             with self._alone(sweep):
                 self._start_all(sweep, configs, jobs)
             if self.detach:
@@ -96,14 +98,18 @@ class Launcher(BaseSubmititLauncher):
         """Carry out one run: what happens inside a job."""
         return job.carry_out(self, cfg, singletons, gpus)
 
-    def _frozen(self, sweep: Path, number: int, overrides: Sequence[str]) -> DictConfig:
+    def _frozen(self, sweep: Path, number: int, overrides: Sequence[str], keys: Sequence[str]) -> DictConfig:
         """A run's configuration as it is now: nothing in it is looked up when the job starts."""
-        from pwfn.rundir.naming import run_name, swept_keys, to_dict
+        from pwfn.rundir.naming import run_name
 
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with read_write(cfg), open_dict(cfg):
-            cfg.merge_with(to_dict(cfg))
-            cfg.hydra.sweep.subdir = run_name(cfg, swept_keys(self.config))
+            for key in [key for key in cfg if key != "hydra"]:
+                if OmegaConf.is_interpolation(cfg, key):
+                    cfg[key] = cfg[key]
+                if OmegaConf.is_config(cfg._get_node(key)):
+                    OmegaConf.resolve(cfg[key])
+            cfg.hydra.sweep.subdir = run_name(cfg, keys)
             cfg.hydra.sweep.dir = str(sweep)
             cfg.hydra.job.num = number
         return cfg
@@ -150,8 +156,12 @@ class Launcher(BaseSubmititLauncher):
         stamp = f"code-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         self.code = snapshot(sweep / ".submitit" / stamp, Path(__file__).parent)
         path = os.pathsep.join(filter(None, [str(self.code), os.environ.get("PYTHONPATH")]))
-        with env_override({"PYTHONPATH": path}):
-            yield from self._submit(runs, asked)
+        composed = vars(self.hydra_context.config_loader).pop("load_sweep_config")  # a job needs no other runs
+        try:
+            with env_override({"PYTHONPATH": path}):
+                yield from self._submit(runs, asked)
+        finally:
+            self.hydra_context.config_loader.load_sweep_config = composed
 
     def _executor(self, asked: dict[str, Any]) -> submitit.Executor:
         """Submits runs that ask for the same resources."""

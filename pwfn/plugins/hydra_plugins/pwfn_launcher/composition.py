@@ -9,7 +9,6 @@ import copy
 import re
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -33,9 +32,6 @@ class Compositions:
         self.loader = loader
         self.checked: dict[tuple[str, ...], DictConfig] = {}
         self.models: dict[tuple[str, ...], tuple[list[str], DictConfig]] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"loader": self.loader, "checked": {}, "models": {}}  # jobs need none of them
 
     def __call__(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """The configuration of a run; as of Hydra's ``load_sweep_config``."""
