@@ -92,7 +92,7 @@ def test_a_second_job_for_a_run_ends(root: Path, tmp_path: Path) -> None:
         with FileLock(run.folder / ".lock"):  # held by the other job
             subprocess.run(["scontrol", "release", str(run.job)], check=True)
             sweep.wait(lambda runs: queue([str(run.job)])[str(run.job)].word == "FAILED")
-        assert queue([str(run.job)])[str(run.job)].elapsed < "1:00"
+        assert queue([str(run.job)])[str(run.job)].elapsed < "2:00"
         error = (sweep.folder / ".submitit" / str(run.job) / f"{run.job}_0_log.err").read_text()
         assert f"another job works on this run (entered for it: 1); this one, {run.job}, ends" in error
     finally:
