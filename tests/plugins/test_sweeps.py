@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra_plugins.pwfn_launcher.job import requeue
 from hydra_plugins.pwfn_launcher.launcher import SlurmLauncher
 from hydra_plugins.pwfn_launcher.resources import processes
 from hypothesis import given
@@ -238,6 +240,17 @@ def test_status_asks_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert re.search(r"5_1 .* running .* node17 .* 1-02:03:04 \(start 3\)", text.getvalue())
     assert re.search(r"5_0 .* queued .* ReqNodeNotAvail, Reserved for maintenance", text.getvalue())
     assert f"logs: {sweep}/RUN/launch.log, {sweep}/.submitit/JOB/JOB_0_log.err" in text.getvalue()
+
+
+def test_requeue_waits_for_the_controller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bin" / "scontrol"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho $* >>{tmp_path}/asked\n[ $(wc -l <{tmp_path}/asked) = 3 ]\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    requeue("41_3")
+    assert (tmp_path / "asked").read_text().splitlines() == ["requeue 41_3"] * 3
 
 
 def test_without_slurm_its_runs_are_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,9 @@ from filelock import FileLock, Timeout
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobStatus, run_job, setup_globals
 from omegaconf import DictConfig, open_dict, read_write
+from submitit.slurm.slurm import SlurmJobEnvironment
 
-__all__ = ["JobFailed", "carry_out", "free_port", "visible_gpus"]
+__all__ = ["JobFailed", "carry_out", "free_port", "requeue", "visible_gpus"]
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ def carry_out(launcher: Any, cfg: DictConfig, singletons: Any, gpus: str | None)
         os.environ.update({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus})
         if environment.num_tasks > 1:  # Lightning need not start the other ranks, and could not: it knows launch.py
             os.environ.update(LOCAL_RANK=str(environment.local_rank), NODE_RANK="0")
+    # submitit gives up where the controller does not answer
+    type.__setattr__(SlurmJobEnvironment, "_requeue", lambda self, countdown: requeue(self.job_id))
     Singleton.set_state(singletons)
     setup_globals()
     # forked children, loader workers above all, must not requeue the job
@@ -126,7 +129,26 @@ def _end(environment: submitit.JobEnvironment, folder: Path) -> None:
     shown = subprocess.run(["scontrol", "--oneliner", "show", "job", number], capture_output=True, text=True).stdout
     if "JobState=RUNNING" in shown and re.search(r"PreemptTime=\d", shown):
         log.warning("preempted: back to the queue")
-        subprocess.run(["scontrol", "requeue", number], timeout=60)
+        requeue(number)
+
+
+def requeue(number: str) -> None:
+    """Put a job back to the queue; tried again for two minutes where SLURM's controller does not answer.
+
+    Raises:
+        subprocess.SubprocessError: if it never does.
+    """
+    end = time.monotonic() + 120
+    while True:
+        try:
+            subprocess.run(["scontrol", "requeue", number], check=True, timeout=60)
+        except subprocess.SubprocessError as error:
+            if time.monotonic() > end:
+                raise
+            log.warning("%s; trying again", error)
+            time.sleep(5)
+        else:
+            return
 
 
 def free_port() -> str:

@@ -1,19 +1,21 @@
 """Launchers for sweeps that lose nothing, on top of hydra-submitit-launcher's.
 
-====================================================  ==============================================================
-what is added                                         shown by
-====================================================  ==============================================================
-a run has the configuration and code of submission    test_slurm::test_fresh_installation_submits_from_elsewhere...
-finished runs and those under way are left alone      test_slurm::test_same_command_resumes...
-... also if another sweep has finished them           test_sweeps::test_a_run_finished_elsewhere_is_not_computed_again
-a run's end is no other's; failures are told apart    test_slurm::test_launcher_shows_all_runs_and_fails
-a sweep is watched through its files, by anybody      test_slurm::test_killed_and_cancelled_runs_are_told_apart
-resources follow from the trainer                     test_limits::test_resources_follow_from_the_trainer
-one rank's error ends all ranks and is named          test_limits::test_a_rank_that_fails_ends_the_job
-SLURM's limits on arrays and on submitted jobs        test_limits::test_submit_limit
-two launchers submit a run once                       test_limits::test_two_launchers_at_once
-a sweep is composed once                              test_composition
-====================================================  ==============================================================
+====================================================  ================================================================
+what is added                                         shown by, in tests/plugins
+====================================================  ================================================================
+a run has the configuration and code of submission    test_slurm: fresh_installation_submits_from_elsewhere_what_it_was
+finished runs and those under way are left alone      test_slurm: same_command_resumes_though_its_launcher_is_killed
+... also if another sweep has finished them           test_reuse
+a failed run ends no other, and SLURM sees it         test_slurm: exception_fails_the_job_and_stands_in_its_log
+killed, cancelled and failed runs are told apart      test_slurm: killed_and_cancelled_runs_are_told_apart
+preempted runs go back to the queue                   test_slurm: preempted_run_goes_on; test_ranks: two_ranks_go_on
+nodes, tasks, GPUs and memory follow from trainer     test_resources; test_ranks: submission_file_of_four_gpus
+runs that ask for different resources are grouped     test_ranks: runs_are_grouped_by_what_they_ask_for
+a rank's error ends all ranks and is the one told     test_ranks: a_rank_that_fails_ends_the_job
+larger sweeps than an array or MaxSubmitJobs          test_slurm: more_jobs_than_an_array; test_limits: submit_limit
+two launchers, or jobs, do not compute a run twice    test_limits: two_launchers_at_once, a_second_job_for_a_run_ends
+a run is composed once, most of them by copying       test_composition
+====================================================  ================================================================
 """
 
 from __future__ import annotations
