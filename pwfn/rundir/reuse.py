@@ -33,7 +33,10 @@ def finished_runs(sweep: Path, hashes: Collection[str]) -> dict[str, Path]:
             run, digits = folder / name, name[-12:]
             if digits not in hashes or run.is_symlink():
                 continue
-            summary = read_json(run / "summary.json") or {}
+            try:
+                summary = read_json(run / "summary.json") or {}
+            except ValueError:  # left half written by another program
+                continue
             if summary.get("status") == "finished" and summary.get("config_hash") == digits:
                 when = (run / "summary.json").stat().st_mtime
                 found[digits] = max(found.get(digits, (0.0, run)), (when, run))

@@ -43,11 +43,12 @@ def queue(jobs: Iterable[str]) -> dict[str, Job]:
     Raises:
         OSError: if SLURM does not answer.
     """
-    arrays = sorted({job.partition("_")[0] for job in jobs})
+    wanted = list(jobs)
+    arrays = sorted({job.partition("_")[0] for job in wanted})
     if not arrays or not available():
         return {}
-    wanted = ",".join(f"{name}:{width}" for name, width in COLUMNS.items()) + ",Reason:200"
-    command = ["squeue", "--noheader", "--array", "--states=all", f"--Format={wanted}", f"--jobs={','.join(arrays)}"]
+    columns = ",".join(f"{name}:{width}" for name, width in COLUMNS.items()) + ",Reason:200"
+    command = ["squeue", "--noheader", "--array", "--states=all", f"--Format={columns}", f"--jobs={','.join(arrays)}"]
     answer = subprocess.run(command, capture_output=True, text=True)
     if answer.returncode != 0 and "Invalid job id" not in answer.stderr:
         raise OSError(f"squeue: {answer.stderr.strip()}")
@@ -61,7 +62,9 @@ def queue(jobs: Iterable[str]) -> dict[str, Job]:
         reason = line.strip() if word == "PENDING" else ""
         number = int(restarts) if restarts.isdecimal() else 0
         found[job if task == "N/A" else f"{job}_{task}"] = Job(word, reason, node, elapsed, number)
-    return found
+    # an array that was cancelled before any of its tasks ran may be left as one entry without a task
+    known = {job: found.get(job, found.get(job.partition("_")[0])) for job in wanted}
+    return {job: told for job, told in known.items() if told is not None}
 
 
 @cache

@@ -91,7 +91,7 @@ def _print_ends(runs: Sequence[Run], names: dict[Path, str], console: Console) -
         console.print(f"{state}: {listed}{rest} ({reason})", style="red", markup=False)
         for line in group[0].tail():
             console.print(f"    {line}", markup=False, highlight=False)
-        for run in group[:3]:
+        for run in [run for run in group if run.log.exists()][:3]:
             console.print(f"    log: {run.log}", markup=False, highlight=False)
     if len(alike) > FIRST:
         console.print(f"... and {len(alike) - FIRST} more reasons", style="red")

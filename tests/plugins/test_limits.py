@@ -76,7 +76,7 @@ def test_two_launchers_at_once(root: Path, tmp_path: Path) -> None:
         texts = [process.communicate(timeout=200)[0] for process in both]
         assert sorted(re.findall(r"(\d) to start", "".join(texts))) == ["0", "3"], texts
         arrays = {str(run.job).partition("_")[0] for run in sweep.runs().values()}
-        assert len(arrays) == 1 and len(queue(arrays)) == 3
+        assert len(arrays) == 1 and len(queue(str(run.job) for run in sweep.runs().values())) == 3
     finally:
         sweep.stop()
 

@@ -226,12 +226,14 @@ def test_status_asks_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     answer = line("5", "0", "PENDING", "0:00", 0, "", "ReqNodeNotAvail, Reserved for maintenance")
     answer += line("5", "1", "RUNNING", "1-02:03:04", 2, "node17", "None")
     answer += line("5", "2", "CANCELLED", "0:00", 0, "", "JobHeldUser")
+    answer += line("6", "N/A", "CANCELLED", "0:00", 0, "", "JobHeldUser")  # all that is left of an array
     accounts = "4|OUT_OF_MEMORY|01:00:00|node3\n3_1|CANCELLED by 0|00:00:00|None assigned\n"
     programs(tmp_path / "bin", monkeypatch, squeue=answer, sacct=accounts)
-    sweep = on_slurm(tmp_path, "5_0", "5_1", "5_2", "4", "3_1", "2")
+    sweep = on_slurm(tmp_path, "5_0", "5_1", "5_2", "6_1", "4", "3_1", "2")
     for _ in range(3):
         runs = {str(run.job): run for run in status(sweep)}
-    assert [run.state for run in runs.values()] == ["queued", "running", "cancelled", "stopped", "cancelled", "stopped"]
+    states = ["queued", "running", "cancelled", "cancelled", "stopped", "cancelled", "stopped"]
+    assert [run.state for run in runs.values()] == states
     assert runs["5_0"].reason == "ReqNodeNotAvail, Reserved for maintenance" and runs["4"].reason == "out_of_memory"
     assert (runs["5_1"].told.node, runs["5_1"].told.restarts) == ("node17", 2)
     assert len((tmp_path / "bin" / "sacct.asked").read_text().splitlines()) == 1
