@@ -18,8 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 ROOT = Path(__file__).resolve().parent
 PLUGINS = str(ROOT / "pwfn" / "plugins")
-if PLUGINS not in sys.path:  # Hydra finds the launchers in a checkout that is not installed, too
-    sys.path.append(PLUGINS)
+if PLUGINS not in sys.path:  # the launchers of this checkout, whether it or another one is installed
+    sys.path.insert(1, PLUGINS)
 
 
 def _sweep_name(*, _root_: DictConfig) -> str:
@@ -41,12 +41,13 @@ OmegaConf.register_new_resolver("sweep_name", _sweep_name, replace=True)
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float:
-    """Carry out the configured run; its test accuracy is the value that Hydra's optimising sweepers see."""
+    """Carry out the configured run; its validation accuracy is the value that optimising sweepers see."""
     from lightning.pytorch.utilities import rank_zero_only
 
     from pwfn.experiment.prepare import prepare
     from pwfn.experiment.run import execute
     from pwfn.report import console  # after composition: `--help` and mistyped options answer at once
+    from pwfn.rundir.status import validation_accuracy
 
     # Lightning's tips and hints; its warnings stay
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -63,7 +64,7 @@ def main(cfg: DictConfig) -> float:
     except FloatingPointError as error:
         raise CompactHydraException(f"{error}") from error
     rank_zero_only(console.print_summary)(summary, folder)
-    return float(summary["acc1"])
+    return validation_accuracy(folder)  # never the test images': a sweeper would fit them
 
 
 def _cause(error: BaseException) -> Any:
@@ -80,4 +81,7 @@ if __name__ == "__main__":
         folder = next(a for a in sys.argv[1:] if a.startswith("evaluate=")).partition("=")[2]
         print(f"evaluate= has moved: python -m pwfn.report evaluate {folder}", file=sys.stderr)
         raise SystemExit(report(["evaluate", folder, *(a for a in sys.argv[1:] if not a.startswith("evaluate="))]))
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted") from None

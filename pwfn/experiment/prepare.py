@@ -54,7 +54,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
         "dataset": cfg.dataset.name,
     }
     previous = read_json(folder / "summary.json")
-    if previous is not None and previous.get("config_hash") != facts["config_hash"]:
+    if previous is not None and previous.get("config_hash", facts["config_hash"]) != facts["config_hash"]:
         raise ValueError(f"{folder} holds a run with another configuration: choose another hydra.run.dir, or delete it")
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     measurement = measurement_of(cfg, folder, weights=True)

@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     both.add_argument("--to", type=Path, required=True, metavar="DIR", help="where the figures go")
     state = commands.add_parser("status", help="where the runs of a sweep stand; exit code 1: one failed, 2: no sweep")
     state.add_argument("folder", type=Path, metavar="SWEEP", help="directory of the sweep")
+    state.add_argument("--watch", type=float, nargs="?", const=10, metavar="SECONDS", help="again until all have ended")
+    state.add_argument("--all", action="store_true", help="every run, however many")
     again = commands.add_parser("evaluate", help="measure a finished run anew, from its folder alone")
     again.add_argument("folder", type=Path, metavar="DIR")
     again.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings to change, evaluation.draws=[100]")
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     board.add_argument("--json", type=Path, metavar="FILE", help="write it to a file, and not to W&B")
     chosen = parser.parse_args(arguments)
     if chosen.command == "status":
-        return _status(chosen.folder)
+        return _status(chosen)
     try:
         if chosen.command == "compare":
             _compare(chosen)
@@ -90,7 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _compare(chosen: argparse.Namespace) -> None:
-    runs = compare.find(chosen.folders)
+    # a sweep's folder leads to the runs that other sweeps had finished
+    links = [path for folder in chosen.folders for path in folder.glob("*") if path.is_symlink() and path.is_dir()]
+    runs = compare.find([*chosen.folders, *links])
     if not runs:
         raise ValueError(f"no runs below {', '.join(map(str, chosen.folders))}")
     finished, again = compare.repeated([run for run in runs if run.status == "finished"])
@@ -143,16 +147,22 @@ def _png(figure: Figure) -> bytes:
     return data.getvalue()
 
 
-def _status(sweep: Path) -> int:
-    from pwfn.rundir.status import print_status, status
+def _status(chosen: argparse.Namespace) -> int:
+    from pwfn.rundir.status import ENDED, status
+    from pwfn.rundir.status_table import print_status, watch_status
 
     try:
-        runs = status(sweep)
+        if chosen.watch:
+            runs = watch_status(chosen.folder, chosen.watch, everything=chosen.all)
+        else:
+            runs = status(chosen.folder)
+            print_status(runs, everything=chosen.all)
+    except KeyboardInterrupt:
+        return 130
     except (OSError, ValueError) as error:
         Console(stderr=True).print(str(error), markup=False)
         return 2
-    print_status(runs)
-    return int(any(run.state in ("failed", "stopped") for run in runs))
+    return int(any(run.state in ENDED for run in runs))
 
 
 def _run(folder: Path) -> None:

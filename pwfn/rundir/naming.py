@@ -45,11 +45,12 @@ LONGEST = 80
 
 def to_dict(cfg: DictConfig) -> dict[str, Any]:
     """Return a configuration as dictionaries and lists, interpolations resolved, Hydra's own part left out."""
-    if "hydra" in cfg:
-        cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    content = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
+    content = {}
+    for key in cfg:
+        if key != "hydra":
+            value = "???" if OmegaConf.is_missing(cfg, key) else cfg[key]
+            content[str(key)] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    return content
 
 
 def interpolated(settings: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:

@@ -8,34 +8,34 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import shutil
-import subprocess
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from rich.console import Console
-from rich.table import Table
 
+from pwfn.rundir import slurm
+from pwfn.rundir.failure import last_failure
 from pwfn.rundir.files import read_json
 
-__all__ = ["ALIVE", "LOCK", "Run", "print_status", "queue", "status", "watch"]
+__all__ = ["ALIVE", "ENDED", "LOCK", "Run", "status", "validation_accuracy", "watch"]
 
 log = logging.getLogger(__name__)
 
 ALIVE = ("queued", "running")
 """States of runs that will go on by themselves."""
 
+ENDED = ("failed", "stopped", "cancelled")
+"""States of runs that ended without a result."""
+
 LOCK = ".lock"
 """File in a run's folder that is locked while somebody works on the run."""
 
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT")
 WORKING = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "STAGE_OUT", "RESIZING", "SIGNALING")
-STYLES = {"finished": "green", "running": "cyan", "queued": "yellow", "failed": "red", "stopped": "red"}
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,10 @@ class Run:
         overrides: what was asked for.
         job: SLURM's job id or the process that runs it, if one was started.
         state: ``finished``, ``running``, ``queued``, ``failed`` (it raised), ``stopped`` (it ended without a
-            result: killed, cancelled, out of time or memory) or ``missing`` (never started).
-        reason: why it failed or stopped.
+            result: killed, out of time or memory), ``cancelled``, ``missing`` (never started) or ``unknown`` (a job
+            on a SLURM that cannot be asked from here).
+        reason: why it failed, stopped, or waits.
+        told: what SLURM knows of its job.
         figures: ``round``, ``acc1`` (percent, on validation; on test once finished), ``unique``, ``entropy``
             (bits), as far as they are known.
         log: the file that tells more.
@@ -59,6 +61,7 @@ class Run:
     job: str | None
     state: str
     reason: str
+    told: slurm.Job
     figures: Mapping[str, float]
     log: Path
 
@@ -79,8 +82,11 @@ def status(folder: Path) -> list[Run]:
     names = list(dict.fromkeys([*latest, *others]))
     if not names:
         raise ValueError(f"no sweep in {folder}: give the directory that a sweep printed when it started")
-    states = queue(e["job"] for e in latest.values() if e["job"] and e["cluster"] == "slurm")
-    return [_run(folder, name, latest.get(name, {}), states) for name in names]
+    jobs = {e["job"]: name for name, e in latest.items() if e["job"] and e["cluster"] == "slurm"}
+    told = slurm.queue(jobs)
+    forgotten = [job for job, name in jobs.items() if job not in told and not _ended(folder / name)]
+    told |= slurm.accounted(frozenset(forgotten))
+    return [_run(folder, name, latest.get(name, {}), told) for name in names]
 
 
 def watch(folder: Path, names: Sequence[str], seconds: float, alive: Callable[[], bool]) -> list[Run]:
@@ -109,45 +115,10 @@ def watch(folder: Path, names: Sequence[str], seconds: float, alive: Callable[[]
         time.sleep(seconds)
 
 
-def queue(jobs: Iterable[str]) -> dict[str, str]:
-    """SLURM's word for the state of each job that it still knows.
-
-    Raises:
-        OSError: if SLURM does not answer.
-    """
-    arrays = sorted({job.partition("_")[0] for job in jobs})
-    if not arrays or shutil.which("squeue") is None:
-        return {}
-    command = ["squeue", "--noheader", "--array", "--states=all", "--format=%F|%K|%T", f"--jobs={','.join(arrays)}"]
-    answer = subprocess.run(command, capture_output=True, text=True)
-    if answer.returncode != 0 and "Invalid job id" not in answer.stderr:
-        raise OSError(f"squeue: {answer.stderr.strip()}")
-    rows = [line.split("|") for line in answer.stdout.splitlines()]
-    return {job if task == "N/A" else f"{job}_{task}": state for job, task, state in rows}
-
-
-def print_status(runs: Sequence[Run], console: Console | None = None) -> None:
-    """A table of runs, then what is known of each that failed or stopped, then the count of each state."""
-    console = console or Console(soft_wrap=True)
-    common = set.intersection(*(set(run.overrides) for run in runs)) if len(runs) > 1 else set()
-    table = Table(caption="acc: validation while running, test when finished; entropy in bits a weight")
-    for column in ("run", "job", "state", "round", "acc %", "unique", "entropy"):
-        table.add_column(column, justify="left" if column in ("run", "job", "state") else "right", overflow="fold")
-    for run in runs:
-        name = " ".join(o for o in run.overrides if o not in common) or run.folder.name
-        style = STYLES.get(run.state, "")
-        figures = [_figure(run.figures.get(k), f) for k, f in (("round", ".0f"), ("acc1", ".2f"))]
-        figures += [_figure(run.figures.get(k), f) for k, f in (("unique", ",.0f"), ("entropy", ".3f"))]
-        table.add_row(name, run.job or "", f"[{style}]{run.state}[/]" if style else run.state, *figures)
-    console.print(table)
-    for run in runs:
-        if run.state in ("failed", "stopped"):
-            console.print(f"{run.state}: {run.folder.name} ({run.reason})", style="red", markup=False)
-            for line in run.tail():
-                console.print(f"    {line}", markup=False, highlight=False)
-            console.print(f"    log: {run.log}", markup=False, highlight=False)
-    counts = {state: sum(run.state == state for run in runs) for state in dict.fromkeys(run.state for run in runs)}
-    console.print(f"{len(runs)} runs: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+def validation_accuracy(folder: Path) -> float:
+    """Top-1 accuracy of a run on validation data after its last round, in percent; NaN before the first."""
+    rows = _rounds(folder)
+    return float(rows[-1].get("acc1_after") or "nan") if rows else float("nan")
 
 
 def _entries(listed: Path) -> list[dict[str, Any]]:
@@ -165,7 +136,7 @@ def _entries(listed: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _run(sweep: Path, name: str, entry: Mapping[str, Any], states: Mapping[str, str]) -> Run:
+def _run(sweep: Path, name: str, entry: Mapping[str, Any], known: Mapping[str, slurm.Job]) -> Run:
     folder = sweep / name
     damage = ""
     try:
@@ -173,13 +144,28 @@ def _run(sweep: Path, name: str, entry: Mapping[str, Any], states: Mapping[str, 
     except ValueError as error:
         summary, damage = {}, str(error)
     job = entry.get("job")
-    word = states.get(job or "", "")
-    state = _state(folder, {"status": "damaged"} if damage else summary, job, word)
+    told = known.get(job or "", slurm.Job(""))
+    state = _state(folder, {"status": "damaged"} if damage else summary, job, told.word)
+    failure = last_failure(sweep / ".submitit" / job) if job and state in ENDED else None
+    if state == "stopped" and failure:
+        state = "failed"
+    elif state == "stopped" and told.word == "" and entry.get("cluster") == "slurm" and not slurm.available():
+        state = "unknown"
     log = folder / "launch.log"
     if job and not (state == "failed" and log.exists()):  # killed: what there is stands in the job's own log
         log = sweep / ".submitit" / job / f"{job}_0_log.err"
-    reason = summary.get("error", "raised") if state == "failed" else damage or word.lower() or "ended without a result"
-    return Run(folder, tuple(entry.get("overrides", ())), job, state, reason, _figures(folder, summary), log)
+    if state == "failed":
+        reason = failure or summary.get("error", "raised")
+    else:
+        reason = damage or told.reason or told.word.lower() or "ended without a result"
+    return Run(folder, tuple(entry.get("overrides", ())), job, state, reason, told, _figures(folder, summary), log)
+
+
+def _ended(folder: Path) -> bool:
+    try:
+        return (read_json(folder / "summary.json") or {}).get("status") in ("finished", "failed")
+    except ValueError:  # damaged: told with the run
+        return False
 
 
 def _state(folder: Path, summary: Mapping[str, Any], job: str | None, word: str) -> str:
@@ -192,6 +178,8 @@ def _state(folder: Path, summary: Mapping[str, Any], job: str | None, word: str)
         return "running"
     if written == "failed":
         return "failed"
+    if word == "CANCELLED":
+        return "cancelled"
     return "stopped" if job or written else "missing"
 
 
@@ -206,15 +194,15 @@ def _locked(folder: Path) -> bool:
         return True
 
 
-def _figures(folder: Path, summary: Mapping[str, Any]) -> dict[str, float]:
+def _rounds(folder: Path) -> list[dict[str, str]]:
     path = folder / "rounds.csv"
-    rows = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+
+
+def _figures(folder: Path, summary: Mapping[str, Any]) -> dict[str, float]:
+    rows = _rounds(folder)
     figures: dict[str, float] = {}
     if rows:
         wanted = {"round": "round", "acc1": "acc1_after", "unique": "unique", "entropy": "entropy"}
         figures = {name: float(rows[-1][column]) for name, column in wanted.items() if rows[-1].get(column)}
     return figures | {name: summary[name] for name in ("acc1", "unique", "entropy") if name in summary}
-
-
-def _figure(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)

@@ -14,92 +14,20 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from sweep import Sweep, point
 
-from pwfn.rundir.status import Run, queue, status
+from pwfn.rundir.slurm import queue
+from pwfn.rundir.status import Run
 
 pytestmark = pytest.mark.slurm
 
 POINTS = ["sigma_join=std_mu,mean_sigma,keep_the_same_divide_by_2", "prior=pow2,constant"]
-TINY = [
-    "model.name=test_resnet",
-    "dataset.limit=200",
-    "dataset.batch_size=32",
-    "+dataset.train_transform._target_=slowly.Slowly",
-    "baseline.epochs=1",
-    "fixing.fractions=[0.5,0.9,1.0]",
-    "fixing.first_fraction=1.0",
-    "evaluation.draws=[1]",
-    "evaluation.noise=[]",
-    "trainer.enable_progress_bar=false",
-]
-SLURM = [
-    "hydra/launcher=slurm",
-    "hydra.launcher.gpus_per_node=null",
-    "hydra.launcher.cpus_per_task=1",
-    "hydra.launcher.mem_gb=3",
-    "hydra.launcher.poll_seconds=2",
-]
-
-
-class Sweep:
-    """A sweep in a folder of its own; each call of ``start`` gives the same command."""
-
-    def __init__(self, root: Path, folder: Path, *overrides: str, python: str = sys.executable) -> None:
-        self.root, self.folder, self.python = root, folder, python
-        self.overrides = [*TINY, *SLURM, *overrides, f"hydra.sweep.dir={folder}"]
-
-    def start(self, *more: str, seconds: float = 0.0, **environment: str) -> subprocess.Popen[str]:
-        """Launch from another directory; training waits ``seconds`` per image."""
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent), **environment}
-        env |= {"SLOWLY_SECONDS": str(seconds), "WANDB_MODE": "offline", "COLUMNS": "200"}
-        command = [self.python, str(self.root / "launch.py"), "-m", *self.overrides, *more]
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, cwd="/", env=env, **pipes)
-
-    def run(self, *more: str, **settings: Any) -> tuple[int, str]:
-        """Launch and wait: exit code and everything printed."""
-        process = self.start(*more, **settings)
-        text, _ = process.communicate(timeout=400)
-        return process.returncode, text
-
-    def runs(self) -> dict[str, Run]:
-        """The runs by their point, as ``std_mu pow2``."""
-        listed = (self.folder / "jobs.jsonl").exists()
-        return {point(run): run for run in (status(self.folder) if listed else [])}
-
-    def wait(self, ready: Callable[[dict[str, Run]], bool], seconds: float = 240) -> dict[str, Run]:
-        """Look at the status until ``ready``."""
-        end = time.monotonic() + seconds
-        while not ready(runs := self.runs()):
-            assert time.monotonic() < end, {name: run.state for name, run in runs.items()}
-            time.sleep(0.5)
-        return runs
-
-    def wait_for_round(self, name: str) -> Run:
-        """Look until a run has finished its first round."""
-        found = self.wait(lambda runs: name in runs and bool(runs[name].figures) and runs[name].state == "running")
-        return found[name]
-
-    def stop(self) -> None:
-        """Cancel what is left."""
-        for job in {str(run.job) for run in self.runs().values() if run.state in ("queued", "running")}:
-            subprocess.run(["scancel", job], check=True)
-
-    def drained(self) -> dict[str, Run]:
-        """Look until nothing is queued or running any more."""
-        return self.wait(lambda runs: bool(runs) and not {r.state for r in runs.values()} & {"queued", "running"})
-
-
-def point(run: Run) -> str:
-    """What tells a run from the others of its sweep."""
-    return " ".join(re.findall(r"(?:sigma_join|prior|seed)=(\S+)", " ".join(run.overrides)))
 
 
 def weights(run: Run) -> dict[str, bytes]:
@@ -129,7 +57,7 @@ def _parent(pid: int) -> int:
 
 def job_state(run: Run) -> str:
     """SLURM's word for how a job ended."""
-    return queue([str(run.job)])[str(run.job)]
+    return queue([str(run.job)])[str(run.job)].word
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +77,7 @@ def disturbed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     folder = tmp_path_factory.mktemp("disturbed")
     sacct = folder / "bin" / "sacct"
     sacct.parent.mkdir()
-    sacct.write_text(f"#!/bin/sh\ntouch {folder}/asked\nexit 1\n")
+    sacct.write_text(f"#!/bin/sh\ncase $* in --noheader*) ;; *) touch {folder}/asked ;; esac\nexit 1\n")
     sacct.chmod(0o755)
     base = [f"baseline.folder={folder / 'baselines'}", "dataset.workers=1", "hydra.launcher.max_array=4"]
     sweep = Sweep(root, folder / "sweep", *POINTS, *base)
@@ -162,7 +90,8 @@ def disturbed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         seen["text"], _ = launcher.communicate(timeout=400)
         seen["code"] = launcher.returncode
         seen["runs"] = sweep.runs()
-        seen["states"] = queue(str(run.job) for run in seen["runs"].values())
+        told = queue(str(run.job) for run in seen["runs"].values())
+        seen["states"] = {job: known.word for job, known in told.items()}
         yield seen
     finally:
         launcher.kill()
@@ -231,7 +160,7 @@ def test_untouched_run_is_complete(disturbed: dict[str, Any], reference: dict[st
 def test_killed_and_cancelled_runs_are_told_apart(disturbed: dict[str, Any]) -> None:
     killed, cancelled = disturbed["runs"]["std_mu constant"], disturbed["runs"]["mean_sigma constant"]
     assert (killed.state, disturbed["states"][killed.job]) == ("stopped", "FAILED")
-    assert (cancelled.state, disturbed["states"][cancelled.job]) == ("stopped", "CANCELLED")
+    assert (cancelled.state, disturbed["states"][cancelled.job]) == ("cancelled", "CANCELLED")
 
 
 def test_exception_fails_the_job_and_stands_in_its_log(disturbed: dict[str, Any]) -> None:
@@ -245,7 +174,7 @@ def test_exception_fails_the_job_and_stands_in_its_log(disturbed: dict[str, Any]
 def test_launcher_shows_all_runs_and_fails(disturbed: dict[str, Any]) -> None:
     text = disturbed["text"]
     assert disturbed["code"] == 1
-    assert "6 runs: 3 finished, 2 stopped, 1 failed" in text
+    assert "6 runs: 3 finished, 1 stopped, 1 failed, 1 cancelled" in text
     assert "broken on purpose" in text and str(disturbed["runs"]["mean_sigma pow2"].log) in text
     assert "3 of 6 runs did not finish" in text
 
@@ -254,7 +183,7 @@ def test_arrays_are_split(disturbed: dict[str, Any]) -> None:
     assert len({str(run.job).partition("_")[0] for run in disturbed["runs"].values()}) == 2
 
 
-def test_accounting_is_never_asked(disturbed: dict[str, Any]) -> None:
+def test_accounting_is_not_polled(disturbed: dict[str, Any]) -> None:
     assert not (disturbed["folder"] / "asked").exists()
 
 
@@ -381,7 +310,7 @@ def test_more_jobs_than_an_array_may_hold(root: Path, tmp_path: Path) -> None:
         runs = sweep.runs()
         assert len(runs) == limit + 2 and {run.state for run in runs.values()} == {"queued"}
         assert len({str(run.job).partition("_")[0] for run in runs.values()}) == 2
-        show = [sys.executable, "-m", "pwfn.rundir.status", str(sweep.folder)]
+        show = [sys.executable, "-m", "pwfn.report", "status", str(sweep.folder)]
         shown = subprocess.run(show, cwd=root, capture_output=True, text=True, check=True).stdout
         assert f"{limit + 2} runs: {limit + 2} queued" in shown
         code, text = sweep.run("hydra.launcher.detach=true")

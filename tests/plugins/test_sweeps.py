@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -18,8 +21,12 @@ import pytest
 import torch
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra_plugins.pwfn_launcher.job import processes
+from hydra.errors import HydraException
+from hydra_plugins.pwfn_launcher.job import requeue
+from hydra_plugins.pwfn_launcher.launcher import SlurmLauncher
+from hydra_plugins.pwfn_launcher.resources import processes
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
@@ -28,9 +35,11 @@ from rich.console import Console
 from pwfn.experiment.checkpoints import checkpointing
 from pwfn.experiment.interruption import shielded
 from pwfn.report.__main__ import main
+from pwfn.rundir.failure import first_failure
 from pwfn.rundir.naming import config_hash, run_name, sweep_name
 from pwfn.rundir.provenance import git_state, snapshot
-from pwfn.rundir.status import print_status, status
+from pwfn.rundir.status import status, validation_accuracy
+from pwfn.rundir.status_table import print_status
 
 SWEEPS = ["delta", "paper_imagenet", "prior", "regulariser", "released", "schedule", "seeds", "sigma_join", "wfn_delta"]
 
@@ -187,6 +196,101 @@ def test_status_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["status", str(tmp_path)]) == 0
     (tmp_path / "a" / "summary.json").write_text('{"status": "failed"}')
     assert main(["status", str(tmp_path)]) == 1
+
+
+def programs(folder: Path, monkeypatch: pytest.MonkeyPatch, **answers: str) -> None:
+    """A PATH with nothing but these programs, which print what is given and note that they were asked."""
+    folder.mkdir()
+    for name, answer in answers.items():
+        (folder / f"{name}.txt").write_text(answer)
+        (folder / name).write_text(
+            f'#!/bin/sh\necho >>{folder}/{name}.asked\nwhile read -r l; do echo "$l"; done <{folder}/{name}.txt'
+        )
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def on_slurm(sweep: Path, *jobs: str) -> Path:
+    with (sweep / "jobs.jsonl").open("w") as file:
+        for job in jobs:
+            entry = {"folder": f"run{job}", "cluster": "slurm", "job": job, "overrides": [f"seed={job}"]}
+            file.write(json.dumps(entry) + "\n")
+    return sweep
+
+
+def line(job: str, task: str, state: str, elapsed: str, restarts: int, node: str, reason: str) -> str:
+    return f"{job:24}{task:24}{state:24}{elapsed:20}{restarts:<12}{node:64}{reason}\n"
+
+
+def test_status_asks_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = line("5", "0", "PENDING", "0:00", 0, "", "ReqNodeNotAvail, Reserved for maintenance")
+    answer += line("5", "1", "RUNNING", "1-02:03:04", 2, "node17", "None")
+    answer += line("5", "2", "CANCELLED", "0:00", 0, "", "JobHeldUser")
+    answer += line("6", "N/A", "CANCELLED", "0:00", 0, "", "JobHeldUser")  # all that is left of an array
+    accounts = "4|OUT_OF_MEMORY|01:00:00|node3\n3_1|CANCELLED by 0|00:00:00|None assigned\n"
+    programs(tmp_path / "bin", monkeypatch, squeue=answer, sacct=accounts)
+    sweep = on_slurm(tmp_path, "5_0", "5_1", "5_2", "6_1", "4", "3_1", "2")
+    for _ in range(3):
+        runs = {str(run.job): run for run in status(sweep)}
+    states = ["queued", "running", "cancelled", "cancelled", "stopped", "cancelled", "stopped"]
+    assert [run.state for run in runs.values()] == states
+    assert runs["5_0"].reason == "ReqNodeNotAvail, Reserved for maintenance" and runs["4"].reason == "out_of_memory"
+    assert (runs["5_1"].told.node, runs["5_1"].told.restarts) == ("node17", 2)
+    assert len((tmp_path / "bin" / "sacct.asked").read_text().splitlines()) == 1
+    text = io.StringIO()
+    print_status(list(runs.values()), Console(file=text, width=160, soft_wrap=True))
+    assert re.search(r"5_1 .* running .* node17 .* 1-02:03:04 \(start 3\)", text.getvalue())
+    assert re.search(r"5_0 .* queued .* ReqNodeNotAvail, Reserved for maintenance", text.getvalue())
+    assert f"logs: {sweep}/RUN/launch.log, {sweep}/.submitit/JOB/JOB_0_log.err" in text.getvalue()
+
+
+def test_requeue_waits_for_the_controller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bin" / "scontrol"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho $* >>{tmp_path}/asked\n[ $(wc -l <{tmp_path}/asked) = 3 ]\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    requeue("41_3")
+    assert (tmp_path / "asked").read_text().splitlines() == ["requeue 41_3"] * 3
+
+
+def test_without_slurm_its_runs_are_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs(tmp_path / "bin", monkeypatch)
+    assert [run.state for run in status(on_slurm(tmp_path, "5_0", "5_1"))] == ["unknown"] * 2
+
+
+def test_long_lists_are_folded(tmp_path: Path) -> None:
+    sweep_of(tmp_path, **{f"r{i}": {"status": "running"} for i in range(200)})
+    for everything, lines in ((False, 40), (True, 240)):
+        text = io.StringIO()
+        print_status(status(tmp_path), Console(file=text, width=160, soft_wrap=True), everything=everything)
+        assert len(text.getvalue().splitlines()) < lines and "200 runs: 200 stopped" in text.getvalue()
+
+
+def test_status_names_the_rank_that_failed_first(tmp_path: Path) -> None:
+    sweep_of(tmp_path, a={"status": "failed", "error": "RuntimeError: Connection closed by peer"})
+    job = tmp_path / ".submitit" / "77"
+    assert first_failure(job, 1, "ValueError: no") == "ValueError: no (rank 1)"
+    assert first_failure(job, 0, "RuntimeError: Connection closed by peer") == "ValueError: no (rank 1)"
+    (run,) = status(tmp_path)
+    assert (run.state, run.reason) == ("failed", "ValueError: no (rank 1)")
+
+
+def test_detached_optimising_sweep_is_refused(root: Path, tmp_path: Path) -> None:
+    class Optimiser(BasicSweeper):
+        """Stands for any sweeper that needs results."""
+
+    config = OmegaConf.create({"hydra": {"sweeper": {"_target_": f"{__name__}.{Optimiser.__name__}"}}})
+    launcher = SlurmLauncher(poll_seconds=1, detach=True)
+    with pytest.raises(HydraException, match="an optimising sweeper needs the results"):
+        launcher.setup(hydra_context=SimpleNamespace(config_loader=None), task_function=print, config=config)
+
+
+def test_validation_accuracy_is_that_of_the_last_round(tmp_path: Path) -> None:
+    assert math.isnan(validation_accuracy(tmp_path))
+    (tmp_path / "rounds.csv").write_text("round,acc1_after\n0,50.0\n1,60.5\n")
+    assert validation_accuracy(tmp_path) == 60.5
 
 
 def test_programs_started_under_a_shield_do_not_see_the_signal() -> None:

@@ -10,19 +10,24 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
 
 import submitit
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobStatus, run_job, setup_globals
 from omegaconf import DictConfig, open_dict, read_write
+from submitit.slurm.slurm import SlurmJobEnvironment
 
-__all__ = ["JobFailed", "carry_out", "free_port", "processes", "visible_gpus"]
+__all__ = ["JobFailed", "carry_out", "free_port", "requeue", "visible_gpus"]
 
 log = logging.getLogger(__name__)
+
+PATIENCE = 30
+"""Seconds that a job waits for another that works on its run: one that was cancelled may still be ending."""
 
 
 class JobFailed(RuntimeError):
@@ -43,6 +48,8 @@ def carry_out(launcher: Any, cfg: DictConfig, singletons: Any, gpus: str | None)
         os.environ.update({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus})
         if environment.num_tasks > 1:  # Lightning need not start the other ranks, and could not: it knows launch.py
             os.environ.update(LOCAL_RANK=str(environment.local_rank), NODE_RANK="0")
+    # submitit gives up where the controller does not answer
+    type.__setattr__(SlurmJobEnvironment, "_requeue", lambda self, countdown: requeue(self.job_id))
     Singleton.set_state(singletons)
     setup_globals()
     # forked children, loader workers above all, must not requeue the job
@@ -53,7 +60,7 @@ def carry_out(launcher: Any, cfg: DictConfig, singletons: Any, gpus: str | None)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     if environment.global_rank == 0:
-        lock.acquire()
+        _acquire(lock, environment)
     cfg = copy.deepcopy(cfg)  # run_job changes it, and a requeue pickles the arguments again
     with read_write(cfg), open_dict(cfg):
         cfg.hydra.job.id = environment.job_id
@@ -61,17 +68,39 @@ def carry_out(launcher: Any, cfg: DictConfig, singletons: Any, gpus: str | None)
         done = run_job(launcher.task_function, cfg, "hydra.sweep.dir", "hydra.sweep.subdir", launcher.hydra_context)
     except SystemExit:  # submitit's after a requeue, or Lightning's after SIGTERM
         if terminated:
-            _requeue_if_preempted(environment)
+            _end(environment, folder)
         raise
     if done.status is JobStatus.COMPLETED:
         return done.return_value
     error = done._return_value
     log.error("".join(traceback.format_exception(error)))
     if terminated:  # SLURM ends the job: what broke meanwhile is no failure of the run
-        _requeue_if_preempted(environment)
+        _end(environment, folder)
         sys.exit(128 + signal.SIGTERM)
-    _mark_failed(folder, error)
-    raise JobFailed(f"{type(error).__name__}: {error}") from error
+    from pwfn.rundir.failure import first_failure, mark_failed
+
+    first = first_failure(environment.paths.folder, environment.global_rank, f"{type(error).__name__}: {error}")
+    mark_failed(folder, first)
+    if environment.global_rank != 0:  # the first rank may just be noting that the run is under way
+        time.sleep(5)
+        mark_failed(folder, first)
+    raise JobFailed(first) from error
+
+
+def _acquire(lock: FileLock, environment: submitit.JobEnvironment) -> None:
+    """Wait for the run's folder: briefly for another job, longer for what a lost node left on a file server.
+
+    Raises:
+        JobFailed: if another job works on the run.
+    """
+    from pwfn.rundir.failure import jobs_of
+
+    try:
+        lock.acquire(timeout=PATIENCE if os.environ.get("SLURM_RESTART_COUNT", "0") == "0" else 10 * PATIENCE)
+    except Timeout:
+        others = [number for number in jobs_of(Path(lock.lock_file).parent) if number != environment.job_id]
+        known = f" (entered for it: {', '.join(others)})" if others else ""
+        raise JobFailed(f"another job works on this run{known}; this one, {environment.job_id}, ends") from None
 
 
 def _forget_signals() -> None:
@@ -79,48 +108,47 @@ def _forget_signals() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _mark_failed(folder: Path, error: BaseException) -> None:
-    """Say so in ``summary.json``, also where the run broke before it could."""
-    from pwfn.rundir.files import read_json, write_json
+def _end(environment: submitit.JobEnvironment, folder: Path) -> None:
+    """After SIGTERM: say which rank failed, if that is why; or put the job back, if SLURM preempts it.
 
-    try:
-        summary = read_json(folder / "summary.json") or {}
-    except ValueError as damage:  # the file stays as it is: this sentence is what the run failed with
-        log.error("%s", damage)
-        return
-    if summary.get("status") != "finished":
-        write_json(
-            folder / "summary.json", {**summary, "status": "failed", "error": f"{type(error).__name__}: {error}"}
-        )
-
-
-def _requeue_if_preempted(environment: submitit.JobEnvironment) -> None:
-    """SLURM takes a job that ends by itself within a preemption's grace time for completed: put it back.
-
-    After scancel or scontrol requeue the job is no longer RUNNING and is left alone.
+    SLURM takes a job that ends by itself within a preemption's grace time for completed. After scancel, scontrol
+    requeue, or where another rank ended, the job is left alone.
     """
-    if environment.cluster != "slurm" or environment.global_rank != 0:
+    from pwfn.rundir.failure import known_failure, mark_failed
+
+    first = known_failure(environment.paths.folder)
+    if first is not None:
+        mark_failed(folder, first)
+        return
+    if environment.cluster != "slurm":
+        return
+    if environment.global_rank != 0:
+        time.sleep(10)  # a rank that ends before the first has put the job back would end that one
         return
     number = environment.job_id  # 41_3: SLURM_JOB_ID of an array's last task is that of the whole array
     shown = subprocess.run(["scontrol", "--oneliner", "show", "job", number], capture_output=True, text=True).stdout
-    if "JobState=RUNNING" in shown:
+    if "JobState=RUNNING" in shown and re.search(r"PreemptTime=\d", shown):
         log.warning("preempted: back to the queue")
-        subprocess.run(["scontrol", "requeue", number], timeout=60)
+        requeue(number)
 
 
-def processes(trainer: DictConfig, gpus: int) -> int:
-    """Processes of a run on one machine: one per device of data-parallel training.
+def requeue(number: str) -> None:
+    """Put a job back to the queue; tried again for two minutes where SLURM's controller does not answer.
 
-    Args:
-        trainer: the settings of ``lightning.Trainer``.
-        gpus: GPUs that the run may use.
+    Raises:
+        subprocess.SubprocessError: if it never does.
     """
-    devices = trainer.devices
-    if re.search("spawn|fork|notebook", str(trainer.strategy)):
-        return 1  # these start their processes themselves
-    if devices in ("auto", -1, "-1"):
-        return max(1, 0 if trainer.accelerator == "cpu" else gpus)
-    return int(devices) if str(devices).isdecimal() else len(str(devices).split(","))
+    end = time.monotonic() + 120
+    while True:
+        try:
+            subprocess.run(["scontrol", "requeue", number], check=True, timeout=60)
+        except subprocess.SubprocessError as error:
+            if time.monotonic() > end:
+                raise
+            log.warning("%s; trying again", error)
+            time.sleep(5)
+        else:
+            return
 
 
 def free_port() -> str:
