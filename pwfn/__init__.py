@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pwfn.artifact.file import load
+    from pwfn.artifact.hub import load
     from pwfn.callback import WeightFixing
     from pwfn.fixing import fix
     from pwfn.gaussian import to_deterministic, to_gaussian
@@ -20,7 +20,7 @@ _HOMES = {
     "Rounds": "rounds",
     "WeightFixing": "callback",
     "fix": "fixing",
-    "load": "artifact.file",
+    "load": "artifact.hub",
     "to_deterministic": "gaussian",
     "to_gaussian": "gaussian",
 }
