@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pwfn.artifact.file import load
+    from pwfn.artifact.hub import load
     from pwfn.artifact.network import save
     from pwfn.callback import WeightFixing
     from pwfn.distillation import Distillation
@@ -36,8 +36,8 @@ _HOMES = {
     "StraightThrough": "straight_through",
     "WeightFixing": "callback",
     "fix": "fixing",
-    "load": "artifact.file",
     "save": "artifact.network",
+    "load": "artifact.hub",
     "to_deterministic": "gaussian",
     "to_gaussian": "gaussian",
 }

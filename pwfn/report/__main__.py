@@ -1,6 +1,6 @@
-"""Reports from run directories: ``python -m pwfn.report compare|run|paper|status|evaluate|workspace``
+"""Reports from run directories: ``python -m pwfn.report compare|run|paper|status|evaluate|workspace|push``
 
-All but ``evaluate`` need no data, only the files that runs left.
+All but ``evaluate`` need no data, only the files that runs left; ``push`` uploads them to the Hugging Face Hub.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="compare|run|paper|status|evaluate|workspace"
+        dest="command", required=True, metavar="compare|run|paper|status|evaluate|workspace|push"
     )
     many = commands.add_parser("compare", help="one table of all runs below some folders")
     many.add_argument("folders", nargs="+", type=Path, metavar="DIR")
@@ -70,6 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     board.add_argument("--project", default="pwfn")
     board.add_argument("--name", default="pwfn", help="of the workspace")
     board.add_argument("--json", type=Path, metavar="FILE", help="write it to a file, and not to W&B")
+    upload = commands.add_parser("push", help="a finished run to the Hugging Face Hub")
+    upload.add_argument("folder", type=Path, metavar="DIR")
+    upload.add_argument("repo", metavar="OWNER/NAME")
+    upload.add_argument("--private", action="store_true", default=None, help="a new repository is private")
+    upload.add_argument("--dry-run", action="store_true", help="write DIR/hub and list it, upload nothing")
     chosen = parser.parse_args(arguments)
     if chosen.command == "status":
         return _status(chosen)
@@ -83,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _run(folder)
         elif chosen.command == "evaluate":
             _evaluate(chosen.folder, chosen.overrides)
+        elif chosen.command == "push":
+            _push(chosen)
         else:
             _workspace(chosen)
     except (ValueError, OSError, ImportError) as error:
@@ -204,6 +211,14 @@ def _workspace(chosen: argparse.Namespace) -> None:
     else:
         board.save()
         Console(soft_wrap=True).print(board.url, highlight=False)
+
+
+def _push(chosen: argparse.Namespace) -> None:
+    from pwfn.artifact import hub
+
+    run, repo = chosen.folder, chosen.repo
+    said = hub.listed(run, repo) if chosen.dry_run else hub.push(run, repo, private=chosen.private)
+    Console(soft_wrap=True).print(said, highlight=False)
 
 
 def _write(path: Path, data: bytes) -> None:

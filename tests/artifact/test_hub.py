@@ -1,0 +1,103 @@
+"""A run's folder for the Hugging Face Hub, read by timm and by pwfn; nothing here reaches the Hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import yaml
+from timm.data import resolve_model_data_config
+
+import pwfn
+from pwfn.artifact import file, hub
+from pwfn.model.network import save_weights
+from pwfn.report.__main__ import main
+from pwfn.rundir.files import write_json
+from pwfn.scope import conv_linear, names_in_scope
+
+ARCHITECTURE = {"name": "test_resnet", "kwargs": {"num_classes": 10, "in_chans": 1}}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The folder of a finished run on digits."""
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet", num_classes=10, in_chans=1).eval()
+    names, state = names_in_scope(network, conv_linear), network.state_dict()
+    for name in names:
+        state[name].copy_((state[name] * 16).round() / 16)
+    folder = tmp_path / "run"
+    sizes = file.save(folder / "model.pwfn", state, names, architecture=ARCHITECTURE)
+    save_weights(folder / "model.safetensors", state)
+    summary = {"status": "finished", "method": "pwfn", "model": "test_resnet", "dataset": "digits", "seed": 1}
+    summary |= {"params": 1000, "params_in_scope": 900, "unique": 12, "entropy": 2.5, "acc1": 91.25}
+    write_json(folder / "summary.json", {**summary, "baseline_acc1": 93.5, "sizes": sizes.summary()})
+    (folder / ".hydra").mkdir()
+    data = {"input_size": [1, 32, 32], "mean": [0.5], "std": [0.25], "crop_pct": 1.0}
+    (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump({"dataset": {"data_config": data}}))
+    return folder
+
+
+def test_timm_loads_the_folder(run: Path) -> None:
+    folder = hub.prepare(run, "me/digits-fixed")
+    network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    mine, images = pwfn.load(folder / "model.pwfn"), torch.randn(2, 1, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(network(images), mine(images))
+    config = resolve_model_data_config(network)
+    assert config["input_size"] == (1, 32, 32) and tuple(config["mean"]) == (0.5,) and config["crop_pct"] == 1.0
+
+
+def test_the_card_tells_the_measured_figures(run: Path) -> None:
+    card = (hub.prepare(run, "me/digits-fixed") / "README.md").read_text()
+    _, head, text = card.split("---\n", 2)
+    assert yaml.safe_load(head)["library_name"] == "timm"
+    sizes = json.loads((run / "summary.json").read_text())["sizes"]
+    for figure in ("91.25", "93.50", "2.50", "900 of its 1,000", f"{sizes['entropy_coded']:,} (`model.pwfn`)"):
+        assert figure in text
+    assert 'pwfn.load("hf://me/digits-fixed")' in text and 'timm.create_model("hf-hub:me/digits-fixed"' in text
+
+
+def test_dry_run_lists_what_would_be_uploaded(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["push", str(run), "me/digits-fixed", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    names = {"README.md", "config.json", "model.pwfn", "model.safetensors", "summary.json"}
+    assert {path.name for path in (run / "hub").iterdir()} == names
+    assert all(name in said for name in names) and "me/digits-fixed" in said
+
+
+def test_a_network_that_timm_does_not_know_has_no_config(run: Path) -> None:
+    _, state = file.read(run / "model.pwfn")
+    target = {"_target_": "pwfn.model.cifar_resnet.cifar_resnet20", "kwargs": {}}
+    file.save(run / "model.pwfn", state, [], architecture=target)
+    folder = hub.prepare(run, "me/x")
+    assert not (folder / "config.json").exists() and "timm" not in (folder / "README.md").read_text()
+
+
+def test_mistakes_are_one_sentence(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for repo in ("a/b/c", "alone", "me/wrong name"):
+        assert main(["push", str(run), repo, "--dry-run"]) == 1
+    (run / "model.pwfn").unlink()
+    assert main(["push", str(run), "me/x", "--dry-run"]) == 1
+    assert "holds no finished run to push" in " ".join(capsys.readouterr().err.split())
+
+
+def test_load_from_the_hub(run: Path, tmp_path: Path) -> None:
+    """huggingface_hub itself finds the file, in a cache that holds it, offline."""
+    commit, place = "0" * 40, tmp_path / "cache" / "models--me--digits-fixed"
+    for folder in (place / "refs", place / "snapshots" / commit):
+        folder.mkdir(parents=True)
+    (place / "refs" / "main").write_text(commit)
+    shutil.copyfile(run / "model.pwfn", place / "snapshots" / commit / "model.pwfn")
+    code = "import pwfn; n = pwfn.load('hf://me/digits-fixed'); print(type(n).__name__, n.training)"
+    code += "\ntry: pwfn.load('hf://me/other')\nexcept OSError as error: print('none')"
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, env=environment)
+    assert done.stdout.split() == ["ResNet", "False", "none"], done.stderr[-2000:]
