@@ -2,7 +2,7 @@
 
 Each weight is the shared value c(w) in the forward pass, and its gradient goes to the hidden w behind it. Every
 few steps all weights are assigned anew, at the least ``0.5 D (c - w)**2 + lambda bits(c)``, with the counts of
-the assignment before; lambda follows the entropy, so that its target can fall from many bits to few.
+the assignment before; lambda follows the entropy, whose target falls from many bits to few.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class StraightThrough(L.Callback):
         self.step = step
         if self.sharing is None and self.measure is not None:
             self.sensitivity = normalised(self.measure(pl_module), self.power)
-        self._assign(pl_module, step / steps, last=step == last)
+        self._assign(pl_module, 1.0 if step == last else step / steps, last=step == last)
         assert self.sharing is not None
         code = self.sharing.code
         shown = {"straight_through/bits": code.entropy, "straight_through/unique": float(len(code.values))}
@@ -143,7 +143,7 @@ class StraightThrough(L.Callback):
         if self.sharing is None:
             values = candidates(w, max_order=self.max_order, min_exponent=self.min_exponent)
             self.candidates = len(values)
-            shared, self.sharing = begin(w, sensitivity, values, target, self.candidates)
+            shared, self.sharing = begin(w, sensitivity, values, target)
         else:
             most = round(falling(progress, max(self.candidates, self.max_unique), self.max_unique, self.ramp))
             step = settle if last else reassign

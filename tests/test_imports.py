@@ -24,21 +24,32 @@ SCIENCE = {"torch", "lightning", "torchmetrics", "numpy"}
 ALLOWED: dict[str, tuple[set[str], set[str] | None]] = {
     "kernels": (set(), {"torch"}),
     "words": ({"words", "kernels"}, {"torch", "numpy"}),  # numpy: see test_numpy_is_for_ties
-    "networks": ({"networks", "words", "kernels"}, SCIENCE),
+    "rate_distortion": ({"words", "kernels"}, {"torch"}),
+    "networks": ({"networks", "rate_distortion", "words", "kernels"}, SCIENCE),
     "dataset": (set(), None),
     "rundir": (set(), None),
     "model": ({"rundir"}, None),
     "artifact": ({"words", "model", "rundir"}, None),
     "report": ({"rundir"}, None),
-    "experiment": ({"networks", "words", "kernels", "dataset", "rundir", "model", "artifact", "report"}, None),
+    "experiment": (
+        {"networks", "rate_distortion", "words", "kernels", "dataset", "rundir", "model", "artifact", "report"},
+        None,
+    ),
     "plugins": ({"rundir"}, None),
 }
 """For each place: the other places of ours, and the packages beside the standard library (None: any), it may import."""
 
 KNOWING = {
-    "torch": {"kernels", "words", "networks", "dataset", "model", "artifact", "experiment"},
+    "torch": {"kernels", "words", "rate_distortion", "networks", "dataset", "model", "artifact", "experiment"},
     "hydra": {"experiment.prepare", "experiment.build", "experiment.training", "plugins"},
-    "omegaconf": {"experiment.prepare", "experiment.build", "experiment.training", "rundir.naming", "plugins"},
+    "omegaconf": {
+        "experiment.prepare",
+        "experiment.build",
+        "experiment.training",
+        "experiment.shared_learning",
+        "rundir.naming",
+        "plugins",
+    },
     "wandb": {"experiment.logger"},
     "timm": {"dataset", "model", "experiment.build", "artifact.hub"},
     "huggingface_hub": {"artifact.hub"},

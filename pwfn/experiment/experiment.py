@@ -34,7 +34,7 @@ class Experiment:
         learning, fixing: the callbacks of the rounds.
         make_logger: opens the logger.
         make_trainer: builds the trainer of all rounds around a logger.
-        keep_start: called with the starting network before its conversion, by what needs it later on.
+        before_conversion: called with the starting network, in this order, before its weights become Gaussian.
         compile: whether the network is compiled.
     """
 
@@ -49,5 +49,5 @@ class Experiment:
     fixing: WeightFixing
     make_logger: Callable[[], Logger]
     make_trainer: Callable[[Logger], L.Trainer]
-    keep_start: Sequence[Callable[[nn.Module], None]]
+    before_conversion: Sequence[Callable[[nn.Module], None]]
     compile: bool

@@ -22,6 +22,7 @@ from pwfn.experiment.build import blaming
 from pwfn.experiment.experiment import Experiment
 from pwfn.experiment.fit import rounds_trainer, trainer_arguments
 from pwfn.experiment.results import Measurement
+from pwfn.experiment.shared_learning import feedback_of
 from pwfn.experiment.training import (
     baseline_of,
     batches_of,
@@ -67,6 +68,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
     with blaming(cfg, "logger"):
         log = instantiate(cfg.logger)
         make_logger = log(folder, settings, name=cfg.name, job_type=cfg.method.name)
+    steps = [part.keep if part is not None else None for part in (classifier.distillation, fixing.propose)]
     arguments = trainer_arguments(settings["trainer"])
     with blaming(cfg, "trainer"):
         L.Trainer(**{**arguments, "devices": 1, "num_nodes": 1, "strategy": "auto"}, logger=False, barebones=False)
@@ -89,7 +91,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
             epochs=rounds.epochs,
             minutes=cfg.checkpoint.minutes,
         ),
-        keep_start=[part.keep for part in (classifier.distillation, fixing.propose) if part is not None],
+        before_conversion=[s for s in (*steps, feedback_of(cfg, folder, measurement)) if s is not None],
         compile=bool(cfg.trainer.compile),
     )
 

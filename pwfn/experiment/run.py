@@ -121,8 +121,8 @@ def _carry_out(experiment: Experiment) -> dict[str, Any]:
 def _train_and_fix(experiment: Experiment, trainer: L.Trainer) -> None:
     """Make the network Gaussian and go through all rounds, from the last checkpoint if there is one."""
     model, fixing = experiment.measurement.model, experiment.fixing
-    for keep in experiment.keep_start:
-        keep(model)
+    for step in experiment.before_conversion:
+        step(model)
     to_gaussian(model, prior=_prior(experiment.measurement), scope=experiment.measurement.scope)
     if experiment.compile:
         model.compile()

@@ -24,16 +24,23 @@ from pwfn.experiment.build import blaming, mixing, network_and_data
 from pwfn.experiment.evaluation import Settings, accuracy
 from pwfn.experiment.results import Measurement
 from pwfn.experiment.round_files import write_round
+from pwfn.experiment.shared_learning import proposal_of, refresh_norms, straight_through_of
 from pwfn.learning import GaussianLearning
-from pwfn.post_training import PostTraining
-from pwfn.rate_distortion.norm_statistics import reestimate
 from pwfn.rounds import Rounds
 from pwfn.rundir.naming import content_hash, to_dict
 from pwfn.scope import Scope, names_in_scope
-from pwfn.sensitivity import FisherPrior, fisher_of_weights
+from pwfn.sensitivity import FisherPrior
 from pwfn.straight_through import StraightThrough
 
-__all__ = ["baseline_of", "batches_of", "classifier_of", "fixing_of", "learning_of", "measurement_of", "rounds_of"]
+__all__ = [
+    "baseline_of",
+    "batches_of",
+    "classifier_of",
+    "fixing_of",
+    "learning_of",
+    "measurement_of",
+    "rounds_of",
+]
 
 Sigmas = Callable[[nn.Module], Mapping[str, Tensor]]
 
@@ -85,15 +92,15 @@ def fixing_of(
             raise ValueError(f"fixing.learning={cfg.fixing.learning} is no choice of method=rate_distortion")
         for t in range(len(rounds)):  # settings out of range show on a small clustering, now and not hours later
             assign(torch.tensor([0.3, 0.5, 0.0]), torch.full((3,), 0.01), 1.0, round=t, rounds=len(rounds))
-    count = cfg.fixing.get("norm_images", 0)
+    count, proposal = cfg.fixing.get("norm_images", 0), proposal_of(cfg, measurement)
     return WeightFixing(
         rounds,
         assign=learning.assign if isinstance(learning, StraightThrough) else assign,
         join=instantiate(cfg.sigma_join),
         recluster=cfg.fixing.get("recluster", "all"),
         per_tensor=cfg.method.get("per_tensor", False),
-        propose=_proposal(cfg, measurement),
-        refresh=partial(_refresh, data=data, count=count) if count and cfg.fixing.learning != "post_training" else None,
+        propose=proposal,
+        refresh=partial(refresh_norms, data=data, count=count) if count and proposal is None else None,
         evaluate=lambda model: accuracy(model, data.val_dataloader(), data.num_classes),
         listener=partial(write_round, folder),
     )
@@ -101,7 +108,6 @@ def fixing_of(
 
 def learning_of(cfg: DictConfig, measurement: Measurement, rounds: Rounds, ends: list[int]) -> L.Callback:
     """The callback that says how the weights learn between rounds: ``fixing.learning``."""
-    data, settings = measurement.data, cfg.fixing.get("straight_through")
     if cfg.fixing.learning != "straight_through":
         with blaming(cfg, "regulariser"):
             return GaussianLearning(
@@ -112,23 +118,7 @@ def learning_of(cfg: DictConfig, measurement: Measurement, rounds: Rounds, ends:
                 schedule=cfg.fixing.schedule,
                 first_schedule=cfg.fixing.first_schedule,
             )
-    if settings is None or cfg.method.name != "rate_distortion":
-        raise ValueError("fixing.learning=straight_through needs method=rate_distortion fixing=straight_through")
-    images = partial(data.calibration, settings.fisher_images, batch_size=25)
-    with blaming(cfg, "fixing.straight_through"):
-        return StraightThrough(
-            cfg.method.bits,
-            start=max(settings.start, cfg.method.bits),
-            ramp=settings.ramp,
-            freeze=settings.freeze,
-            every=settings.every,
-            max_unique=cfg.method.max_unique,
-            max_order=cfg.method.max_order,
-            min_exponent=cfg.method.min_exponent,
-            sensitivity=partial(fisher_of_weights, images=images, seed=cfg.seed) if settings.fisher_images else None,
-            power=settings.power,
-            steps=ends[-1],
-        )
+    return straight_through_of(cfg, measurement, ends[-1])
 
 
 def classifier_of(cfg: DictConfig, measurement: Measurement, fixing: WeightFixing, ends: list[int]) -> Classifier:
@@ -151,31 +141,6 @@ def classifier_of(cfg: DictConfig, measurement: Measurement, fixing: WeightFixin
         distillation=distillation if distillation.weight else None,
         scheduler=lambda optimizer, _: scheduler(optimizer, ends),
     )
-
-
-def _proposal(cfg: DictConfig, measurement: Measurement) -> PostTraining | None:
-    if cfg.fixing.learning != "post_training":
-        return None
-    settings, method = cfg.fixing.get("post_training"), cfg.method
-    if settings is None or method.name != "rate_distortion":
-        raise ValueError("fixing.learning=post_training needs method=rate_distortion fixing=post_training")
-    return PostTraining(
-        partial(measurement.data.calibration, settings.images, augmented=settings.augmented),
-        measurement.scope,
-        bits=method.bits,
-        max_unique=method.max_unique,
-        max_order=method.max_order,
-        min_exponent=method.min_exponent,
-        shift=settings.shift,
-        sweeps=settings.sweeps,
-        seed=cfg.seed,
-    )
-
-
-def _refresh(model: nn.Module, *, data: DataModule | StreamModule, count: int) -> None:
-    """Estimate the statistics of norm layers again on augmented training images."""
-    device = next(model.parameters()).device
-    reestimate(model, (batch.to(device) for batch in data.calibration(count, batch_size=data.batch_size)))
 
 
 def _sigmas(cfg: DictConfig, scope: Scope, data: DataModule | StreamModule) -> Sigmas | None:

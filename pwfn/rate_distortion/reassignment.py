@@ -1,7 +1,6 @@
-"""Assigning all weights anew while they learn: one pass from the counts of the assignment before, and the next lambda.
+"""Assigning all weights anew while they learn, from the counts of the assignment before.
 
-The weights move little between two assignments, so that the counts need not come to rest in each of them, nor
-lambda be searched: both are followed over the training.
+The weights move little between two assignments, so that the counts need not come to rest in each of them.
 """
 
 from __future__ import annotations
@@ -15,7 +14,9 @@ from torch import Tensor
 from pwfn.rate_distortion.assignment import TOLERANCE, Code, code_of, search
 from pwfn.rate_distortion.envelope import Envelope
 
-__all__ = ["Sharing", "begin", "falling", "follow", "reassign", "settle", "share"]
+__all__ = ["Sharing", "begin", "falling", "follow", "reassign", "settle"]
+
+SHORTFALL = 0.1  # bits
 
 
 class Sharing(NamedTuple):
@@ -28,7 +29,7 @@ class Sharing(NamedTuple):
 def falling(progress: float, start: float, end: float, over: float) -> float:
     """The value at ``progress`` of a parabola from ``start`` at 0 that lands on ``end`` at ``over`` and stays there.
 
-    It lands without a slope, so that lambda, which follows from behind, does not pass the target.
+    It lands without a slope: the fewer the bits, the longer the weights have for the next assignment.
 
     >>> falling(0.25, 5.0, 3.0, 0.5)
     3.5
@@ -40,24 +41,16 @@ def follow(scale: float, entropy: float, target: float) -> float:
     """The lambda after an assignment whose entropy missed the target.
 
     At high rates the entropy falls by one bit as lambda grows fourfold, by ``log 4 = 1.4`` nats; half of that step
-    is taken, and at most half a nat, because the counts lag behind.
+    is taken, and at most half a nat, because weights and counts lag behind: a lambda that meets a falling target
+    in every assignment rises far above the one that holds it.
     """
     return scale * math.exp(max(-0.5, min(0.5, 0.7 * (entropy - target))))
-
-
-def share(w: Tensor, sensitivity: Tensor, sharing: Sharing) -> Tensor:
-    """Index of the value, among those of the codebook, that costs each weight least; int32 ``[N]``."""
-    code, scale = sharing
-    return Envelope(code.values, code.lengths).assign(w, (2 * scale) / sensitivity)
 
 
 def reassign(
     w: Tensor, sensitivity: Tensor, sharing: Sharing, target: float, max_unique: int
 ) -> tuple[Tensor, Sharing]:
     """Assign all weights once, with the lengths that their last assignment gave the values.
-
-    Where the entropy would fall short of the target, lambda is searched for after all: values that nobody takes
-    do not come back.
 
     Args:
         w: hidden weights, floating point ``[N]``.
@@ -67,57 +60,59 @@ def reassign(
         max_unique: most values; the least used ones beyond it are dropped first.
 
     Returns:
-        The values float32 ``[N]``, and what the next assignment starts from: a value that nobody took is gone.
+        The values float32 ``[N]``, and what the next assignment starts from. Where the entropy would fall more than
+        0.1 bits short of the target, the assignment is that of :func:`settle`: values that nobody takes do not
+        come back.
     """
     code = code_of(sharing.code.values, sharing.code.counts, max_unique=max_unique)
-    index = share(w, sensitivity, Sharing(code, sharing.scale))
-    taken = code_of(code.values, index.bincount(minlength=len(code.values)))
-    if taken.entropy < target - TOLERANCE:
+    values, taken = _share(w, sensitivity, Sharing(code, sharing.scale))
+    if taken.entropy < target - SHORTFALL:
         return settle(w, sensitivity, sharing, target, max_unique)
-    values = code.values.float().index_select(0, index)
     return values, Sharing(taken, follow(sharing.scale, taken.entropy, target))
 
 
 def settle(w: Tensor, sensitivity: Tensor, sharing: Sharing, target: float, max_unique: int) -> tuple[Tensor, Sharing]:
-    """Assign all weights once, with the lengths of their last assignment and a lambda that is searched for.
+    """Assign all weights once, as :func:`reassign`, at a lambda searched for.
 
-    Few weights change their value, as it should be at the end: what the last assignment changes, no training
-    makes up for.
-
-    Args:
-        w, sensitivity, sharing, target, max_unique: as of :func:`reassign`.
+    The lengths stay, so that few weights change: what the last assignment changes, no training makes up for.
 
     Returns:
-        As :func:`reassign`, at an entropy in ``[target - 0.02, target]``; where the entropy jumps over the
-        interval, it is the nearest one found below.
+        As :func:`reassign`. The entropy lies in ``[target - 0.02, target]``; where it jumps over that interval, or
+        all weights at their nearest values need fewer bits, it is the nearest one found below.
     """
     code = code_of(sharing.code.values, sharing.code.counts, max_unique=max_unique)
     found: dict[float, tuple[Tensor, Code]] = {}
 
     def entropy(scale: float) -> float:
-        index = share(w, sensitivity, Sharing(code, scale))
-        taken = code_of(code.values, index.bincount(minlength=len(code.values)))
-        found[scale] = code.values.float().index_select(0, index), taken
-        return taken.entropy
+        found[scale] = _share(w, sensitivity, Sharing(code, scale))
+        return found[scale][1].entropy
 
     scale = search(entropy, target, sharing.scale)
     if scale not in found:  # the search gives the end of an interval, which it need not have looked at
         entropy(scale)
     values, taken = found[scale]
-    return values, Sharing(taken, scale)
+    # where no lambda is small enough, the one before is the better guess for the next assignment
+    return values, Sharing(taken, scale if taken.entropy >= target - TOLERANCE else sharing.scale)
 
 
-def begin(w: Tensor, sensitivity: Tensor, values: Tensor, target: float, max_unique: int) -> tuple[Tensor, Sharing]:
+def begin(w: Tensor, sensitivity: Tensor, values: Tensor, target: float) -> tuple[Tensor, Sharing]:
     """Make the first assignment, from the counts that the values have when each weight takes the nearest one.
 
     Args:
         values: float64 ``[C]``, sorted, the candidates.
-        w, sensitivity, target, max_unique: as of :func:`reassign`.
+        w, sensitivity, target: as of :func:`reassign`.
 
     Returns:
         As :func:`settle`.
     """
-    index = share(w, sensitivity, Sharing(Code(values, torch.ones_like(values), torch.zeros_like(values)), 0.0))
-    code = code_of(values, index.bincount(minlength=len(values)))
+    free = Code(values, torch.ones_like(values), torch.zeros_like(values))
+    _, code = _share(w, sensitivity, Sharing(free, 0.0))
     guess = float(sensitivity.double().mean() * w.double().var(correction=0)) * 4.0**-target + 1e-30
-    return settle(w, sensitivity, Sharing(code, guess), target, max_unique)
+    return settle(w, sensitivity, Sharing(code, guess), target, len(values))
+
+
+def _share(w: Tensor, sensitivity: Tensor, sharing: Sharing) -> tuple[Tensor, Code]:
+    """The value that costs each weight least, float32 ``[N]``, and the code of the counts that this makes."""
+    values, _, lengths = sharing.code
+    index = Envelope(values, lengths).assign(w, (2 * sharing.scale) / sensitivity)
+    return values.float().index_select(0, index), code_of(values, index.bincount(minlength=len(values)))

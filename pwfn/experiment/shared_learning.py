@@ -1,0 +1,96 @@
+"""The parts of a rate-distortion run: learning at shared values, feedback before it, post-training, norm statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from omegaconf import DictConfig
+from torch import nn
+
+from pwfn import rate_distortion
+from pwfn.dataset.loading import DataModule
+from pwfn.dataset.streaming import StreamModule
+from pwfn.experiment.build import blaming
+from pwfn.experiment.checkpoints import last_checkpoint
+from pwfn.experiment.results import Measurement
+from pwfn.post_training import PostTraining
+from pwfn.rate_distortion.norm_statistics import reestimate
+from pwfn.sensitivity import fisher_of_weights
+from pwfn.straight_through import StraightThrough
+
+__all__ = ["feedback_of", "proposal_of", "refresh_norms", "straight_through_of"]
+
+
+def straight_through_of(cfg: DictConfig, measurement: Measurement, steps: int) -> StraightThrough:
+    """Build the callback of learning at shared values, over ``steps`` optimizer steps."""
+    data, settings = measurement.data, cfg.fixing.get("straight_through")
+    if settings is None or cfg.method.name != "rate_distortion":
+        raise ValueError("fixing.learning=straight_through needs method=rate_distortion fixing=straight_through")
+    images = partial(data.calibration, settings.fisher_images, batch_size=25)
+    with blaming(cfg, "fixing.straight_through"):
+        return StraightThrough(
+            cfg.method.bits,
+            start=max(settings.start or (0.0 if settings.feedback_images else 5.0), cfg.method.bits),
+            ramp=settings.ramp,
+            freeze=settings.freeze,
+            every=settings.every,
+            max_unique=cfg.method.max_unique,
+            max_order=cfg.method.max_order,
+            min_exponent=cfg.method.min_exponent,
+            sensitivity=partial(fisher_of_weights, images=images, seed=cfg.seed) if settings.fisher_images else None,
+            power=settings.power,
+            steps=steps,
+        )
+
+
+def feedback_of(cfg: DictConfig, folder: Path, measurement: Measurement) -> Callable[[nn.Module], None] | None:
+    """What gives a plain network the values of post-training fixing, for learning to start from; None without."""
+    settings = cfg.fixing.get("straight_through")
+    if cfg.fixing.learning != "straight_through" or settings is None or not settings.feedback_images:
+        return None
+
+    def start(model: nn.Module) -> None:
+        if last_checkpoint(folder) is not None:  # which holds what has become of it
+            return
+        device = next(model.parameters()).device
+        images = (batch.to(device) for batch in measurement.data.calibration(settings.feedback_images))
+        rate_distortion.fix(
+            model,
+            images,
+            cfg.method.bits,
+            max_unique=cfg.method.max_unique,
+            max_order=cfg.method.max_order,
+            min_exponent=cfg.method.min_exponent,
+            scope=measurement.scope,
+            seed=cfg.seed,
+        )
+
+    return start
+
+
+def proposal_of(cfg: DictConfig, measurement: Measurement) -> PostTraining | None:
+    """What assigns all weights at once from images, without training; None for another ``fixing.learning``."""
+    if cfg.fixing.learning != "post_training":
+        return None
+    settings, method = cfg.fixing.get("post_training"), cfg.method
+    if settings is None or method.name != "rate_distortion":
+        raise ValueError("fixing.learning=post_training needs method=rate_distortion fixing=post_training")
+    return PostTraining(
+        partial(measurement.data.calibration, settings.images, augmented=settings.augmented),
+        measurement.scope,
+        bits=method.bits,
+        max_unique=method.max_unique,
+        max_order=method.max_order,
+        min_exponent=method.min_exponent,
+        shift=settings.shift,
+        sweeps=settings.sweeps,
+        seed=cfg.seed,
+    )
+
+
+def refresh_norms(model: nn.Module, *, data: DataModule | StreamModule, count: int) -> None:
+    """Estimate the statistics of norm layers again on augmented training images."""
+    device = next(model.parameters()).device
+    reestimate(model, (batch.to(device) for batch in data.calibration(count, batch_size=data.batch_size)))
