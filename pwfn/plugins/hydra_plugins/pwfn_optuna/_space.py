@@ -53,7 +53,7 @@ def _distribution(override: Override) -> BaseDistribution:
             return IntDistribution(low, high, log=log)
         return FloatDistribution(float(low), float(high), log=log)
     if isinstance(value, RangeSweep) and not value.shuffle:
-        numbers = (value.start, value.stop, value.step)
+        numbers: tuple[Any, ...] = (value.start, value.stop, value.step)
         whole = range(*map(int, numbers)) if all(isinstance(number, int) for number in numbers) else range(0)
         if len(whole) and whole.step > 0:
             return IntDistribution(whole[0], whole[-1], step=whole.step)
