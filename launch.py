@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import sys
 import warnings
@@ -40,14 +41,14 @@ OmegaConf.register_new_resolver("sweep_name", _sweep_name, replace=True)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(cfg: DictConfig) -> float:
-    """Carry out the configured run; its validation accuracy is the value that optimising sweepers see."""
+def main(cfg: DictConfig) -> float | tuple[float, ...]:
+    """Carry out the configured run; Hydra's optimising sweepers see what ``objective`` names, one value or several."""
     from lightning.pytorch.utilities import rank_zero_only
 
+    from pwfn.experiment.objective import objective
     from pwfn.experiment.prepare import prepare
     from pwfn.experiment.run import execute
     from pwfn.report import console  # after composition: `--help` and mistyped options answer at once
-    from pwfn.rundir.status import validation_accuracy
 
     # Lightning's tips and hints; its warnings stay
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -64,7 +65,12 @@ def main(cfg: DictConfig) -> float:
     except FloatingPointError as error:
         raise CompactHydraException(f"{error}") from error
     rank_zero_only(console.print_summary)(summary, folder)
-    return validation_accuracy(folder)  # never the test images': a sweeper would fit them
+    with (folder / "rounds.csv").open(newline="") as rounds:
+        rows = [*csv.DictReader(rounds)]
+    try:
+        return objective(summary, rows, cfg.objective)
+    except ValueError as error:
+        raise CompactHydraException(f"{error}") from error
 
 
 def _cause(error: BaseException) -> Any:

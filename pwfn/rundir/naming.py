@@ -34,6 +34,7 @@ COSMETIC = (
     "evaluation",
     "export",
     "name",
+    "objective",
     "baseline.folder",
     "dataset.workers",
     "trainer.enable_progress_bar",

@@ -52,11 +52,12 @@ def snapshot(folder: Path, plugin: Path) -> Path:
 
     Args:
         folder: goes to the head of the jobs' module search path.
-        plugin: the launcher's package in the namespace ``hydra_plugins``.
+        plugin: the launcher's package in the namespace ``hydra_plugins``; ours beside it are copied, too.
     """
     skip = shutil.ignore_patterns("__pycache__", "plugins")
     shutil.copytree(PACKAGE, folder / "pwfn", ignore=skip)
-    shutil.copytree(plugin, folder / "hydra_plugins" / plugin.name, ignore=skip)
+    for package in plugin.parent.glob("pwfn_*"):  # a job unpickles the classes of all plugins
+        shutil.copytree(package, folder / "hydra_plugins" / package.name, ignore=skip)
     write(folder)
     return folder
 

@@ -1,0 +1,45 @@
+"""What an optimising sweeper sees of a finished run. It needs no torch, so that a launching process can ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["VALIDATION", "objective"]
+
+VALIDATION = {"acc1": "acc1_after", "acc5": "acc5_after", "loss": "loss_after"}
+"""Figures that a search must not see of the test images, and their columns in ``rounds.csv``."""
+
+
+def objective(
+    summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], names: str | Sequence[str]
+) -> float | tuple[float, ...]:
+    """The figures of a finished run by name: one number for one name, a tuple for a list of names.
+
+    ``acc1``, ``acc5`` and ``loss`` are those of the last round on validation images; every other name is looked up
+    in the summary, where a dot leads into a table, as in ``sizes.entropy_coded``.
+
+    Args:
+        summary: the content of ``summary.json``.
+        rows: the rows of ``rounds.csv``.
+        names: what ``objective`` is set to.
+
+    Raises:
+        ValueError: if there is no such figure.
+    """
+    if isinstance(names, str):
+        return _figure(summary, rows, names)
+    return tuple(_figure(summary, rows, name) for name in names)
+
+
+def _figure(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], name: str) -> float:
+    found: Any = summary
+    if name in VALIDATION:
+        found = rows[-1].get(VALIDATION[name]) if rows else None
+    else:
+        for key in name.split("."):
+            found = found.get(key) if isinstance(found, Mapping) else None
+    try:
+        return float(found)
+    except (TypeError, ValueError):
+        raise ValueError(f"a run has no figure {name!r}: change objective to names of summary.json") from None
