@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -87,8 +88,10 @@ def test_a_second_job_for_a_run_ends(root: Path, tmp_path: Path) -> None:
         assert sweep.run()[0] == 0
         run = sweep.runs()["1"]
         run.folder.mkdir()
-        with (sweep.folder / "jobs.jsonl").open("a") as file:  # as if it had been submitted again
-            file.write((sweep.folder / "jobs.jsonl").read_text().splitlines()[-1].replace(str(run.job), "1") + "\n")
+        listed = sweep.folder / "jobs.jsonl"
+        entry = json.loads(listed.read_text().splitlines()[-1])
+        with listed.open("a") as file:  # as if it had been submitted again
+            file.write(json.dumps({**entry, "job": "1"}) + "\n")
         with FileLock(run.folder / ".lock"):  # held by the other job
             subprocess.run(["scontrol", "release", str(run.job)], check=True)
             sweep.wait(lambda runs: queue([str(run.job)])[str(run.job)].word == "FAILED")
@@ -101,7 +104,9 @@ def test_a_second_job_for_a_run_ends(root: Path, tmp_path: Path) -> None:
 
 def test_control_c(root: Path, tmp_path: Path) -> None:
     sweep = Sweep(root, tmp_path / "sweep", "seed=1,2", HOLD)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in the background
     process = sweep.start()
+    signal.signal(signal.SIGINT, before)
     try:
         runs = sweep.wait(lambda runs: len(runs) == 2 and all(run.job for run in runs.values()))
         process.send_signal(signal.SIGINT)
