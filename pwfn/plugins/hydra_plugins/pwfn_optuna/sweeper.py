@@ -63,8 +63,9 @@ class OptunaSweeper(Sweeper):
             raise CompactHydraException("a search needs its package: pip install -e '.[search]'") from error
         from hydra_plugins.pwfn_optuna._space import search_space
 
-        names: Any = OmegaConf.select(self.config, "objective") or "acc1"
-        self.names: list[str] = [names] if isinstance(names, str) else [*names]
+        found: Any = OmegaConf.select(self.config, "objective")
+        names = found or "acc1"
+        self.names: list[str] = [str(names)] if isinstance(names, str) else [str(name) for name in names]
         if len(self.directions) != len(self.names):
             raise CompactHydraException(
                 f"hydra.sweeper.directions must name {len(self.names)} directions, as many as objective"
