@@ -13,8 +13,11 @@ from torch import nn
 
 from pwfn.callback import WeightFixing
 from pwfn.classifier import Classifier
+from pwfn.dataset.loading import DataModule
+from pwfn.dataset.streaming import StreamModule
 from pwfn.experiment.baseline import Baseline
 from pwfn.experiment.results import Measurement
+from pwfn.gaussian_weight import GaussianWeight
 
 __all__ = ["Experiment"]
 
@@ -35,6 +38,8 @@ class Experiment:
         make_logger: opens the logger.
         make_trainer: builds the trainer of all rounds around a logger.
         before_conversion: called with the starting network, in this order, before its weights become Gaussian.
+        weight: the parametrization of the weights in scope.
+        train_gaussian: trains mu and sigma together before round 0, if asked for.
         compile: whether the network is compiled.
     """
 
@@ -50,4 +55,6 @@ class Experiment:
     make_logger: Callable[[], Logger]
     make_trainer: Callable[[Logger], L.Trainer]
     before_conversion: Sequence[Callable[[nn.Module], None]]
+    weight: type[GaussianWeight]
+    train_gaussian: Callable[[nn.Module, DataModule | StreamModule], None] | None
     compile: bool

@@ -28,10 +28,13 @@ from pwfn.experiment.training import (
     batches_of,
     classifier_of,
     fixing_of,
+    gaussian_baseline_of,
     learning_of,
     measurement_of,
     rounds_of,
 )
+from pwfn.gaussian_weight import GaussianWeight
+from pwfn.released import ReleasedWeight
 from pwfn.rundir.files import read_json
 from pwfn.rundir.moved import current
 from pwfn.rundir.naming import config_hash, to_dict
@@ -92,6 +95,8 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
             minutes=cfg.checkpoint.minutes,
         ),
         before_conversion=[s for s in (*steps, feedback_of(cfg, folder, measurement)) if s is not None],
+        weight=ReleasedWeight if cfg.fixing.get("released") else GaussianWeight,
+        train_gaussian=gaussian_baseline_of(cfg, classifier, arguments),
         compile=bool(cfg.trainer.compile),
     )
 

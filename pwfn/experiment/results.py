@@ -31,6 +31,9 @@ __all__ = ["Measurement", "figures", "measure", "write_results"]
 AGAIN = "delete it and the run's summary.json, and start the run again, which goes on from its last checkpoint"
 """What to do where a weight file of a run is damaged."""
 
+DIVERGED = 1e4
+"""Nats of mean loss that no network has whose training did not diverge."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -169,4 +172,6 @@ def figures(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             flat |= {f"{prefix}ensemble_{name}": largest[name] for name in ("acc1", "nll", "ece", "brier")}
     if not all(math.isfinite(value) for value in flat.values()):
         raise FloatingPointError(f"the network gives no finite figures: {flat}")
+    if flat["nll"] > DIVERGED:
+        raise FloatingPointError(f"the fixed network has a loss of {flat['nll']:.3g} nats: lower optimizer.lr")
     return {**flat, "sizes": dict(final["sizes"])}

@@ -53,19 +53,22 @@ def execute(experiment: Experiment) -> dict[str, Any]:
     write({"status": "running", **facts, "wall_seconds": spent})
     rank_zero_only(_write_origin)(folder, experiment.configuration)
     try:
-        summary = _carry_out(experiment)
+        found, logger = _carry_out(experiment)
     except BaseException as error:
         seconds = {"wall_seconds": spent + time.monotonic() - started}
-        if isinstance(error, Exception):
+        told = (read_json(folder / "summary.json") or {}).get("status") == "failed"  # by the rank that broke first
+        if isinstance(error, Exception) and not told:
             write_json(
                 folder / "summary.json",
                 {"status": "failed", **facts, **seconds, "error": f"{type(error).__name__}: {error}"},
             )
-        else:
+        elif not told:
             write({"status": "running", **facts, **seconds})
         raise
-    summary = {"status": "finished", **facts, **summary, "wall_seconds": spent + time.monotonic() - started}
+    summary = {"status": "finished", **facts, **found, "wall_seconds": spent + time.monotonic() - started}
     write(summary)
+    rank_zero_only(logs.log_model)(logger, folder, summary)
+    logs.finish(logger, summary)
     return summary
 
 
@@ -96,8 +99,8 @@ def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return summary
 
 
-def _carry_out(experiment: Experiment) -> dict[str, Any]:
-    """Go through baseline, rounds, measurement and files, and return the figures of the summary."""
+def _carry_out(experiment: Experiment) -> tuple[dict[str, Any], Logger]:
+    """Train the baseline, run the rounds, measure and write files; the summary's figures and the logger, still open."""
     folder, model, data = experiment.folder, experiment.measurement.model, experiment.measurement.data
     logger = experiment.make_logger()
     trainer = experiment.make_trainer(logger)
@@ -114,8 +117,7 @@ def _carry_out(experiment: Experiment) -> dict[str, Any]:
     if trainer.is_global_zero:
         tables = {name: folder / f"{name}.csv" for name in ("codebook", "layers")}
         logs.log_files(logger, plots.draw(folder, summary), tables)
-    logs.finish(logger, summary)
-    return summary
+    return summary, logger
 
 
 def _train_and_fix(experiment: Experiment, trainer: L.Trainer) -> None:
@@ -123,7 +125,10 @@ def _train_and_fix(experiment: Experiment, trainer: L.Trainer) -> None:
     model, fixing = experiment.measurement.model, experiment.fixing
     for step in experiment.before_conversion:
         step(model)
-    to_gaussian(model, prior=_prior(experiment.measurement), scope=experiment.measurement.scope)
+    scope, last = experiment.measurement.scope, last_checkpoint(experiment.folder)
+    to_gaussian(model, prior=_prior(experiment.measurement), scope=scope, weight=experiment.weight)
+    if experiment.train_gaussian is not None and last is None:
+        experiment.train_gaussian(model, experiment.measurement.data)
     if experiment.compile:
         model.compile()
     L.seed_everything(experiment.seed, workers=True, verbose=False)  # the same whether the baseline was trained or read
@@ -134,7 +139,7 @@ def _train_and_fix(experiment: Experiment, trainer: L.Trainer) -> None:
         fixing.run(trainer, experiment.classifier, fixing.rounds.due(0))
         return
     try:
-        trainer.fit(experiment.classifier, experiment.measurement.data, ckpt_path=last_checkpoint(experiment.folder))
+        trainer.fit(experiment.classifier, experiment.measurement.data, ckpt_path=last)
     except FloatingPointError as error:
         raise FloatingPointError(f"on the way to round {len(fixing.rows)}, {error}") from error
 

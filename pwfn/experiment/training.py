@@ -22,10 +22,12 @@ from pwfn.distillation import Distillation
 from pwfn.experiment.baseline import Baseline
 from pwfn.experiment.build import blaming, mixing, network_and_data
 from pwfn.experiment.evaluation import Settings, accuracy
+from pwfn.experiment.gaussian_baseline import train_gaussian_once
 from pwfn.experiment.results import Measurement
 from pwfn.experiment.round_files import write_round
 from pwfn.experiment.shared_learning import proposal_of, refresh_norms, straight_through_of
 from pwfn.learning import GaussianLearning
+from pwfn.released import ReleasedLearning
 from pwfn.rounds import Rounds
 from pwfn.rundir.naming import content_hash, to_dict
 from pwfn.scope import Scope, names_in_scope
@@ -37,6 +39,7 @@ __all__ = [
     "batches_of",
     "classifier_of",
     "fixing_of",
+    "gaussian_baseline_of",
     "learning_of",
     "measurement_of",
     "rounds_of",
@@ -110,7 +113,8 @@ def learning_of(cfg: DictConfig, measurement: Measurement, rounds: Rounds, ends:
     """The callback that says how the weights learn between rounds: ``fixing.learning``."""
     if cfg.fixing.learning != "straight_through":
         with blaming(cfg, "regulariser"):
-            return GaussianLearning(
+            kind = ReleasedLearning if cfg.fixing.get("released") else GaussianLearning
+            return kind(
                 rounds,
                 regulariser=instantiate(cfg.regulariser.pull),
                 weight=cfg.regulariser.weight,
@@ -143,6 +147,35 @@ def classifier_of(cfg: DictConfig, measurement: Measurement, fixing: WeightFixin
     )
 
 
+def gaussian_baseline_of(
+    cfg: DictConfig, classifier: Classifier, arguments: Mapping[str, Any]
+) -> Callable[[nn.Module, DataModule | StreamModule], None] | None:
+    """What trains mu and sigma together before round 0, once for all runs that share it; None without."""
+    epochs = cfg.baseline.get("gaussian_epochs", 0)
+    if not epochs:
+        return None
+    if not cfg.method.gaussian:
+        raise ValueError(
+            f"baseline.gaussian_epochs={epochs} needs a method with sigma, method={cfg.method.name} has none"
+        )
+    kept = ("seed", "model", "dataset", "baseline", "scope", "prior", "regulariser", "optimizer", "trainer")
+    recipe = {**{key: value for key, value in to_dict(cfg).items() if key in kept}, "released": cfg.fixing.released}
+    kind = ReleasedLearning if cfg.fixing.released else GaussianLearning
+    settings = cfg.regulariser
+    pull = instantiate(settings.pull)
+    return partial(
+        train_gaussian_once,
+        folder=Path(cfg.baseline.folder) / f"{cfg.model.name}-gaussian-{content_hash(recipe)}".replace("/", "_"),
+        epochs=epochs,
+        optimizer=instantiate(cfg.optimizer),
+        learning=partial(kind, regulariser=pull, weight=settings.weight, biases=settings.biases),
+        seed=cfg.seed,
+        trainer=dict(arguments),
+        criterion=classifier.criterion,
+        mixup=classifier.mixup,
+    )
+
+
 def _sigmas(cfg: DictConfig, scope: Scope, data: DataModule | StreamModule) -> Sigmas | None:
     """What gives the initial sigma of each parameter in scope of a plain network, by name."""
     if not cfg.method.gaussian:
@@ -164,7 +197,7 @@ def baseline_of(cfg: DictConfig, arguments: Mapping[str, Any]) -> Baseline | Non
     recipe = {
         "model": to_dict(cfg.model),
         "dataset": {k: v for k, v in to_dict(cfg.dataset).items() if k != "workers"},
-        "baseline": {k: v for k, v in to_dict(cfg.baseline).items() if k != "folder"},
+        "baseline": {k: v for k, v in to_dict(cfg.baseline).items() if k not in ("folder", "gaussian_epochs")},
         "seed": cfg.seed,
         "precision": cfg.trainer.precision,
     }

@@ -72,7 +72,8 @@ class OptunaSweeper(Sweeper):
             )
         if OmegaConf.select(self.config, "hydra.launcher.detach"):
             raise CompactHydraException("a search waits for its runs: set hydra.launcher.detach=false")
-        space, fixed = search_space([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        shared = [f"{key!s}={value}" for key, value in self.params.items()]
+        space, fixed = search_space([*shared, *arguments])
         self.sweep_folder = Path(self.config.hydra.sweep.dir).absolute()
         self.sweep_folder.mkdir(parents=True, exist_ok=True)
         try:
