@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from pwfn import clustering, prior, regulariser
+from pwfn.callback import WeightFixing, fix
 from pwfn.classifier import Classifier, parameter_groups
-from pwfn.fixing import WeightFixing, fix
 from pwfn.gaussian import GaussianWeight, flat_weights, gaussian_weights, to_deterministic, to_gaussian
 from pwfn.learning import LAMBDA, pull_sigmas
 from pwfn.released import ReleasedLearning, ReleasedWeight
