@@ -20,7 +20,7 @@ from pwfn import wfn as predecessor
 from pwfn.assignment import Assignment
 from pwfn.kernels.intervals import SIGMA_FLOOR
 
-__all__ = ["apot_round", "kmeans", "pwfn", "rate_distortion", "straight_through", "wfn"]
+__all__ = ["apot_round", "floating", "kmeans", "pwfn", "rate_distortion", "straight_through", "wfn"]
 
 
 def pwfn(
@@ -119,6 +119,22 @@ def kmeans(
     """
     weights = sigma.clamp(min=SIGMA_FLOOR).square().reciprocal() if weighted else None
     return rounding.kmeans(mu, clusters=clusters, weights=weights, seed=seed)
+
+
+def floating(
+    mu: Tensor, sigma: Tensor, fraction: float, *, round: int, rounds: int, fixed_before: int = 0
+) -> Assignment:
+    """No weight is fixed: plain training, the line that sharing is compared with at the same cost."""
+    none = mu.new_zeros(0)
+    return Assignment(
+        values=mu.clone(),
+        fixed=torch.zeros_like(mu, dtype=torch.bool),
+        group=torch.full_like(mu, -1, dtype=torch.int32),
+        centroids=none,
+        counts=none.long(),
+        orders=none.long(),
+        reaches=none,
+    )
 
 
 def rate_distortion(
