@@ -22,6 +22,7 @@ from pwfn.rundir.files import atomic, read_json
 __all__ = ["SCHEME", "listed", "load", "prepare", "push"]
 
 SCHEME = "hf://"
+"""What a path on the Hugging Face Hub begins with."""
 
 FIGURES = (
     ("top-1 accuracy, %", "acc1", ".2f"),

@@ -88,6 +88,11 @@ def rounds_of(cfg: DictConfig, batches: int) -> Rounds:
 def fixing_of(
     cfg: DictConfig, folder: Path, measurement: Measurement, rounds: Rounds, learning: L.Callback
 ) -> WeightFixing:
+    """Build the callback of the rounds around the configured method and sigma join.
+
+    Raises:
+        ValueError: if a setting of the method is out of range.
+    """
     data = measurement.data
     with blaming(cfg, "fixing"):
         assign = instantiate(cfg.method.assign)
@@ -126,6 +131,7 @@ def learning_of(cfg: DictConfig, measurement: Measurement, rounds: Rounds, ends:
 
 
 def classifier_of(cfg: DictConfig, measurement: Measurement, fixing: WeightFixing, ends: list[int]) -> Classifier:
+    """Build the network in training: loss, mixing, optimizer, schedule, teacher and the method's penalty."""
     data = measurement.data
     mixup, criterion = mixing(cfg, data.num_classes)
     with blaming(cfg, "method"):

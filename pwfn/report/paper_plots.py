@@ -18,6 +18,7 @@ __all__ = ["MOST_USED", "Lacking", "Plot", "Shown", "by_round", "entropy", "most
 __all__ += ["Rows", "regulariser"]
 
 MOST_USED = 15
+"""How many values the plot of the most used ones shows."""
 ROUND = "round, from 0"
 
 
@@ -36,6 +37,7 @@ class Shown:
 
 Rows = list[dict[str, Any]]
 Plot = Callable[[Sequence[Shown]], tuple[Figure, Rows]]
+"""Draws a figure from runs, and gives the rows that it shows."""
 
 
 def by_round(quantity: str, label: str, method: str | None = None) -> Plot:
@@ -138,6 +140,7 @@ def regulariser(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
 
 
 def entropy(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
+    """Draw the entropy of each layer, in bits a weight."""
     found = [s for s in shown if s.files.layers]
     if not found:
         raise Lacking("no run has layers.csv")
@@ -151,6 +154,7 @@ def entropy(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
 
 
 def noise(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
+    """Draw top-1 accuracy against the scale of noise on the weights."""
     found = [s for s in shown if s.files.evaluation.get("final", {}).get("noise")]
     if not found:
         raise Lacking("no run has a noise curve in evaluation.json")

@@ -27,6 +27,7 @@ __all__ = ["Launcher", "Started", "SweepFailed"]
 log = logging.getLogger(__name__)
 
 Started = Iterator[tuple[DictConfig, submitit.Job[Any]]]
+"""The runs that have been submitted, each with its job."""
 
 
 class SweepFailed(CompactHydraException):
