@@ -201,7 +201,7 @@ def straight_through(
     """
     centroids, group, counts = mu.unique(return_inverse=True, return_counts=True)
     last = fraction == 1
-    if last and len(mu) > 8 and 2 * len(centroids) > len(mu):
+    if last and 2 * len(centroids) > len(mu):
         raise ValueError("the weights share no values: straight-through learning needs its callback")
     return Assignment(
         values=mu.clone(),

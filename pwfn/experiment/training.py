@@ -98,8 +98,9 @@ def fixing_of(
         assign = instantiate(cfg.method.assign)
         if assign is None:
             raise ValueError(f"fixing.learning={cfg.fixing.learning} is no choice of method=rate_distortion")
+        probe = torch.tensor([0.3, 0.3, 0.5, 0.5, 0.0, 0.0])
         for t in range(len(rounds)):  # settings out of range show on a small clustering, now and not hours later
-            assign(torch.tensor([0.3, 0.5, 0.0]), torch.full((3,), 0.01), 1.0, round=t, rounds=len(rounds))
+            assign(probe, torch.full_like(probe, 0.01), 1.0, round=t, rounds=len(rounds))
     count, proposal = cfg.fixing.get("norm_images", 0), proposal_of(cfg, measurement)
     return WeightFixing(
         rounds,

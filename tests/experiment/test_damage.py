@@ -17,7 +17,7 @@ from torch import nn
 
 from pwfn.dataset.images import Images
 from pwfn.dataset.loading import DataModule
-from pwfn.experiment.baseline import train_once
+from pwfn.experiment.baseline import Baseline, train_once
 from pwfn.experiment.checkpoints import AtomicCheckpoints
 from pwfn.model.network import save_weights
 
@@ -36,11 +36,7 @@ def train(folder: Path) -> nn.Module:
     train_once(
         model,
         DataModule((noise, noise), 2, CONFIG, batch_size=4, val_fraction=0, workers=0),
-        folder,
-        epochs=1,
-        optimizer=partial(torch.optim.SGD, lr=0.1),
-        seed=0,
-        trainer=trainer,
+        Baseline(folder, epochs=1, optimizer=partial(torch.optim.SGD, lr=0.1), scheduler=None, seed=0, trainer=trainer),
     )
     return model
 

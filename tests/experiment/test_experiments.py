@@ -106,7 +106,7 @@ def test_the_released_images() -> None:
 def test_every_experiment_begins_with_its_command(path: Path) -> None:
     first, second, *_ = path.read_text().splitlines()
     assert first == "# @package _global_"
-    assert second.startswith(f"# python launch.py experiment={path.parent.name}/{path.stem}")
+    assert second.startswith(f"# python launch.py experiment={path.relative_to(CONF / 'experiment').with_suffix('')}")
 
 
 def test_every_pinned_preset_exists_in_timm() -> None:

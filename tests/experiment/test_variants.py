@@ -61,8 +61,6 @@ def launch(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         with initialize_config_dir(str(Path(__file__).resolve().parents[2] / "conf"), version_base="1.3"):
             cfg = compose("config", [*SMALL, size, *places, *overrides])
         execute(prepare(cfg, folder))
-        (folder / ".hydra").mkdir()
-        OmegaConf.save(cfg, folder / ".hydra" / "config.yaml")
         return folder
 
     return carry_out
@@ -103,10 +101,12 @@ class Recorder(Classifier):
             return loss
 
         super().__init__(model, *args, criterion=recorded, **settings)
-        kernels = [(mu, w.sigma, w.free, w.centroid) for _, mu, w in gaussian_weights(model) if mu.ndim == 4]
+        Recorder.seen = []
+
+    def on_fit_start(self) -> None:
+        kernels = [(mu, w.sigma, w.free, w.centroid) for _, mu, w in gaussian_weights(self) if mu.ndim == 4]
         last = torch.channels_last
         Recorder.layouts = {t.is_contiguous(memory_format=last) for k in kernels for t in k if t is not None}
-        Recorder.seen = []
 
 
 @pytest.mark.parametrize("alpha", ["mixup_alpha", "cutmix_alpha"])
