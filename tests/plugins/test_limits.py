@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,11 @@ exec {sbatch} "$@"
 
 
 def limited(folder: Path, limit: int) -> str:
-    """A PATH with an sbatch that takes so many jobs at a time."""
+    """A PATH with an sbatch that takes so many jobs at a time; waits until those of the test before have gone."""
+    for _ in range(240):
+        if not subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, check=True).stdout.strip():
+            break
+        time.sleep(0.5)
     program = folder / "bin" / "sbatch"
     program.parent.mkdir()
     program.write_text(SBATCH.format(limit=limit, sbatch=shutil.which("sbatch")))

@@ -94,7 +94,7 @@ def test_grammar() -> None:
     ("argument", "said"),
     [
         ("hydra.sweeper.directions=[maximize]", "2 directions"),
-        ("hydra/launcher=slurm hydra.launcher.detach=true", "detach=false"),
+        ("hydra/launcher=slurm hydra.launcher.detach=true", "optimising sweeper"),
     ],
 )
 def test_mistakes_are_one_sentence(argument: str, said: str, root: Path, tmp_path: Path) -> None:
