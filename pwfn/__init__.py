@@ -42,13 +42,18 @@ _HOMES = {
     "to_gaussian": "gaussian",
 }
 
+_MODULES = ("clustering", "compression", "method", "prior", "rate_distortion", "sigma_join", "wfn")
+"""Modules that ``pwfn.NAME`` gives without an import of their own."""
+
 
 def __getattr__(name: str) -> Any:
     # on first use: reports and launching processes answer without the seconds that torch takes to import
+    if name in _MODULES:
+        return import_module(f"pwfn.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'pwfn' has no attribute {name!r}")
     return getattr(import_module(f"pwfn.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOMES]
+    return [*globals(), *_HOMES, *_MODULES]

@@ -149,6 +149,12 @@ def test_reports_and_launchers_do_not_wait_for_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_modules_come_with_the_package() -> None:
+    code = "import pwfn; print(pwfn.rate_distortion.fix.__name__, pwfn.clustering.assign.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split() == ["fix", "assign"]
+
+
 def test_the_package_gives_what_it_announces() -> None:
     assert {name: getattr(pwfn, name).__name__ for name in pwfn.__all__} == {name: name for name in pwfn.__all__}
     assert set(pwfn.__all__) <= set(dir(pwfn))

@@ -45,7 +45,11 @@ def test_overrides_in_the_text_compose(root: Path) -> None:
     calls = re.findall(r"^(?:srun )?python launch\.py ([^\n#]*)", text, re.MULTILINE)
     assert len(calls) >= 3
     for call in calls:
-        overrides = [o for o in call.split() if "=" in o and not o.startswith(("hydra", "sweeps", "evaluate", "-"))]
+        overrides = [
+            o
+            for o in call.replace("'", "").split()
+            if "=" in o and not o.startswith(("hydra", "sweeps", "evaluate", "-"))
+        ]
         overrides = [re.sub(r"=([^\[{]*?),.*", r"=\1", o) for o in overrides if "evaluation" not in o]
         with initialize_config_dir(str(root / "conf"), version_base="1.3"):
             compose("config", overrides)
