@@ -160,13 +160,17 @@ def test_killed_at_any_moment_and_resumed(finished: tuple[Path, str], baselines:
     folder, often = tmp_path / "killed", "checkpoint.minutes=0.001"
     seen: list[bool] = []
     for saves in (2, 5, 3):
-        process = subprocess.Popen(command(folder, baselines, often), env=environment(), stdout=-3, stderr=-3)
+        with (tmp_path / "said").open("w") as said:
+            process = subprocess.Popen(command(folder, baselines, often), env=environment(), stdout=said, stderr=said)
         stamps: set[int] = set()
         while len(stamps) < saves and process.poll() is None:
             path = last_checkpoint(folder)
             if path is not None:
                 stamps.add(path.stat().st_mtime_ns)
             time.sleep(0.005)
+        if process.poll() is not None:  # on a loaded machine a run may end before so many files have been seen
+            assert process.returncode == 0, (tmp_path / "said").read_text()[-2000:]
+            break
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         seen.append(mid_epoch(folder))
