@@ -50,6 +50,8 @@ def wandb_logger(
 
 @shielded()  # wandb's service process starts in here
 def _open_wandb(folder: Path, mode: str | None, **settings: Any) -> WandbLogger:
+    # A service of the process that started this one outlives a kill of this one, and keeps its run "in use".
+    os.environ.pop("WANDB_SERVICE", None)
     # by default a killed process loses the last 15 seconds of what it logged
     os.environ.setdefault("WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL", "1")
     mode = mode or ("online" if wandb.login(prompt=False) else "offline")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +51,32 @@ def test_the_model_is_an_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_other_loggers_log_no_model(tmp_path: Path) -> None:
     logs.log_model(logs.csv_logger(tmp_path, {})(), tmp_path, SUMMARY)
     logs.log_model(None, tmp_path, SUMMARY)
+
+
+OPEN_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+from pwfn.experiment.logger import wandb_logger
+wandb_logger(Path(sys.argv[1]), {}, name="n", job_type="pwfn", project="pwfn")()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+START_TWICE = """
+import os, subprocess, sys
+import wandb
+wandb.init(project="pwfn", dir=sys.argv[1]).finish()
+assert "WANDB_SERVICE" in os.environ
+codes = [subprocess.run([sys.executable, "-c", sys.argv[2], sys.argv[1]]).returncode for _ in range(2)]
+sys.exit(f"ended with {codes}")
+"""
+
+
+def test_a_killed_run_opens_again_under_a_process_that_uses_wandb(tmp_path: Path) -> None:
+    """W&B's service of the parent would keep the killed run open: "run ID … is in use"."""
+    said = subprocess.run(
+        [sys.executable, "-c", START_TWICE, str(tmp_path), OPEN_AND_DIE],
+        env={**os.environ, "WANDB_MODE": "offline"},
+        capture_output=True,
+        text=True,
+    )
+    assert f"ended with {[-signal.SIGKILL] * 2}" in said.stderr, said.stderr
