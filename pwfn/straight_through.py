@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pwfn.assignment import Assignment
 from pwfn.gaussian import gaussian_weights
 from pwfn.method import straight_through
-from pwfn.rate_distortion.assignment import candidates, code_of
+from pwfn.rate_distortion.codes import candidates, code_of
 from pwfn.rate_distortion.reassignment import Sharing, begin, falling, reassign, settle
 
 __all__ = ["StraightThrough", "normalised"]

@@ -59,7 +59,7 @@ KNOWING = {
 
 
 LONGER = {"experiment/training.py", "kernels/softmin.py", "learning.py", "method.py", "report/__main__.py"}
-LONGER |= {f"rate_distortion/{name}.py" for name in ("assignment", "moments", "post_training")}
+LONGER |= {f"rate_distortion/{name}.py" for name in ("post_training",)}
 LONGER |= {"rundir/status.py", "wfn.py"}
 """Files of more than 200 lines."""
 
