@@ -23,16 +23,8 @@ from pwfn.experiment.experiment import Experiment
 from pwfn.experiment.fit import rounds_trainer, trainer_arguments
 from pwfn.experiment.results import Measurement
 from pwfn.experiment.shared_learning import feedback_of
-from pwfn.experiment.training import (
-    baseline_of,
-    batches_of,
-    classifier_of,
-    fixing_of,
-    gaussian_baseline_of,
-    learning_of,
-    measurement_of,
-    rounds_of,
-)
+from pwfn.experiment.start import baseline_of, gaussian_baseline_of
+from pwfn.experiment.training import batches_of, classifier_of, fixing_of, learning_of, measurement_of, rounds_of
 from pwfn.gaussian_weight import GaussianWeight
 from pwfn.released import ReleasedWeight
 from pwfn.rundir.files import read_json
