@@ -119,13 +119,8 @@ class WeightFixing(L.Callback):
         before, start = flat_weights(model), time.monotonic()
         assignment = self._fix(model, t) if is_clustering_rank() else None
         broadcast_from_rank_0(model)
-        seconds, score, kept = time.monotonic() - start, self._score(model), {}
-        if self.refresh is not None:
-            kept = {f"{name}_kept": value for name, value in score.items()}
-            if is_clustering_rank():
-                self.refresh(model)
-            broadcast_from_rank_0(model)
-            score = self._score(model)
+        seconds = time.monotonic() - start
+        score, kept = self._score_anew(model)
         found: Any = None
         if assignment is not None:
             after = flat_weights(model)
@@ -183,6 +178,17 @@ class WeightFixing(L.Callback):
             return self.assign(mu, sigma, replace(now, fixed_before=fixed_before))
 
         return fix(model, now.fraction, assign, self.join, recluster=self.recluster, per_tensor=self.per_tensor)
+
+    def _score_anew(self, model: nn.Module) -> tuple[dict[str, float], dict[str, float]]:
+        """The accuracy after a round, and that before the statistics of norm layers were estimated again."""
+        score = self._score(model)
+        if self.refresh is None:
+            return score, {}
+        kept = {f"{name}_kept": value for name, value in score.items()}
+        if is_clustering_rank():
+            self.refresh(model)
+        broadcast_from_rank_0(model)
+        return self._score(model), kept
 
     def _score(self, model: nn.Module) -> dict[str, float]:
         return {} if self.evaluate is None else self.evaluate(model)

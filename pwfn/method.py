@@ -6,14 +6,15 @@ Each is a function ``method(mu, sigma, round, ...) -> Assignment`` of flat float
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from pwfn import apot, clustering, rounding
+from pwfn import clustering, rounding
 from pwfn import wfn as predecessor
-from pwfn.assignment import Assignment
+from pwfn.assignment import Assignment, from_values
 from pwfn.kernels.intervals import SIGMA_FLOOR
 from pwfn.rate_distortion.cheapest import assign_cheapest
 from pwfn.rounds import Round
@@ -100,16 +101,9 @@ def straight_through(mu: Tensor, sigma: Tensor, round: Round) -> Assignment:
         ValueError: in the last round, if weights have more values than half their number, as they do without
             :class:`pwfn.straight_through.StraightThrough`.
     """
-    centroids, group, counts = mu.unique(return_inverse=True, return_counts=True)
-    last = round.fraction == 1
-    if last and 2 * len(centroids) > len(mu):
+    found, last = from_values(mu.clone()), round.fraction == 1
+    if not last:
+        return replace(found, fixed=torch.zeros_like(found.fixed), group=torch.full_like(found.group, -1))
+    if 2 * len(found.centroids) > len(mu):
         raise ValueError("the weights share no values: straight-through learning needs its callback")
-    return Assignment(
-        values=mu.clone(),
-        fixed=torch.full_like(mu, last, dtype=torch.bool),
-        group=group.int() if last else torch.full_like(mu, -1, dtype=torch.int32),
-        centroids=centroids,
-        counts=counts,
-        orders=apot.order_of(centroids),
-        reaches=torch.zeros_like(centroids),
-    )
+    return found
