@@ -51,7 +51,10 @@ Sigmas = Callable[[nn.Module], Mapping[str, Tensor]]
 def measurement_of(cfg: DictConfig, folder: Path, *, weights: bool) -> Measurement:
     """Build the network, its data and how both are measured; with its starting weights if ``weights``."""
     model, architecture, data = network_and_data(cfg, weights=weights)
-    scope = instantiate(cfg.scope)
+    with blaming(cfg, "scope"):
+        scope = instantiate(cfg.scope)
+        if not names_in_scope(model, scope):
+            raise ValueError("no parameter of the network is in scope: choose another scope")
     return Measurement(
         folder,
         model,
@@ -101,11 +104,14 @@ def fixing_of(
         probe = torch.tensor([0.3, 0.3, 0.5, 0.5, 0.0, 0.0])
         for t in range(len(rounds)):  # settings out of range show on a small clustering, now and not hours later
             assign(probe, torch.full_like(probe, 0.01), 1.0, round=t, rounds=len(rounds))
+    with blaming(cfg, "sigma_join"):
+        join = instantiate(cfg.sigma_join)
+        join(probe, torch.full_like(probe, 0.01), torch.zeros(len(probe), dtype=torch.int32))
     count, proposal = cfg.fixing.get("norm_images", 0), proposal_of(cfg, measurement)
     return WeightFixing(
         rounds,
         assign=learning.assign if isinstance(learning, StraightThrough) else assign,
-        join=instantiate(cfg.sigma_join),
+        join=join,
         recluster=cfg.fixing.get("recluster", "all"),
         per_tensor=cfg.method.get("per_tensor", False),
         propose=proposal,
@@ -137,9 +143,12 @@ def classifier_of(cfg: DictConfig, measurement: Measurement, fixing: WeightFixin
     mixup, criterion = mixing(cfg, data.num_classes)
     with blaming(cfg, "method"):
         penalty = instantiate(cfg.method.penalty)
-    optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
     with blaming(cfg, "optimizer"):
-        optimizer([nn.Parameter(torch.zeros(1))])  # momentum, betas, ... out of range show here
+        optimizer = instantiate(cfg.optimizer)
+        tried = optimizer([nn.Parameter(torch.zeros(1))])  # momentum, betas, ... out of range show here
+    with blaming(cfg, "scheduler"):
+        scheduler = instantiate(cfg.scheduler)
+        scheduler(tried, ends)
     with blaming(cfg, "distillation"):
         distillation = Distillation(weight=cfg.distillation.weight, temperature=cfg.distillation.temperature)
     return Classifier(
@@ -209,14 +218,18 @@ def baseline_of(cfg: DictConfig, arguments: Mapping[str, Any]) -> Baseline | Non
         "precision": cfg.trainer.precision,
     }
     name = f"{cfg.model.name}-{cfg.dataset.name}-{content_hash(recipe)}".replace("/", "_")
-    optimizer = instantiate(cfg.baseline.optimizer)
     with blaming(cfg, "baseline.optimizer"):
-        optimizer([nn.Parameter(torch.zeros(1))])
+        optimizer = instantiate(cfg.baseline.optimizer)
+        tried = optimizer([nn.Parameter(torch.zeros(1))])
+    with blaming(cfg, "baseline.scheduler"):
+        scheduler = instantiate(cfg.baseline.scheduler)
+        if scheduler is not None:
+            scheduler(tried, 10)
     return Baseline(
         Path(cfg.baseline.folder) / name,
         epochs=cfg.baseline.epochs,
         optimizer=optimizer,
-        scheduler=instantiate(cfg.baseline.scheduler),
+        scheduler=scheduler,
         seed=cfg.seed,
         trainer=arguments,
     )
