@@ -59,7 +59,7 @@ KNOWING = {
         "rundir.naming",
         "plugins",
     },
-    "wandb": {"experiment.logger"},
+    "wandb": {"experiment.logger", "experiment.wandb_mode"},
     "timm": {"dataset", "model", "experiment.build", "artifact.hub"},
     "huggingface_hub": {"artifact.hub"},
     "optuna": {"plugins"},

@@ -46,7 +46,10 @@ Sigmas = Callable[[nn.Module], Mapping[str, Tensor]]
 def measurement_of(cfg: DictConfig, folder: Path, *, weights: bool) -> Measurement:
     """Build the network, its data and how both are measured; with its starting weights if ``weights``."""
     model, architecture, data = network_and_data(cfg, weights=weights)
-    scope = instantiate(cfg.scope)
+    with blaming(cfg, "scope"):
+        scope = instantiate(cfg.scope)
+        if not names_in_scope(model, scope):
+            raise ValueError("no parameter of the network is in scope: choose another scope")
     return Measurement(
         folder,
         model,
@@ -96,11 +99,14 @@ def fixing_of(
         probe = torch.tensor([0.3, 0.3, 0.5, 0.5, 0.0, 0.0])
         for t in range(len(rounds)):  # settings out of range show on a small clustering, now and not hours later
             assign(probe, torch.full_like(probe, 0.01), replace(rounds[t], fraction=1.0))
+    with blaming(cfg, "sigma_join"):
+        join = instantiate(cfg.sigma_join)
+        join(probe, torch.full_like(probe, 0.01), torch.zeros(len(probe), dtype=torch.int32))
     count, proposal = cfg.fixing.get("norm_images", 0), proposal_of(cfg, measurement)
     return WeightFixing(
         rounds,
         assign=learning.assign if isinstance(learning, StraightThrough) else assign,
-        join=instantiate(cfg.sigma_join),
+        join=join,
         recluster=cfg.fixing.get("recluster", "all"),
         per_tensor=cfg.method.get("per_tensor", False),
         propose=proposal,
@@ -132,9 +138,12 @@ def classifier_of(cfg: DictConfig, measurement: Measurement, fixing: WeightFixin
     mixup, criterion = mixing(cfg, data.num_classes)
     with blaming(cfg, "method"):
         penalty = instantiate(cfg.method.penalty)
-    optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
     with blaming(cfg, "optimizer"):
-        optimizer([nn.Parameter(torch.zeros(1))])  # momentum, betas, ... out of range show here
+        optimizer = instantiate(cfg.optimizer)
+        tried = optimizer([nn.Parameter(torch.zeros(1))])  # momentum, betas, ... out of range show here
+    with blaming(cfg, "scheduler"):
+        scheduler = instantiate(cfg.scheduler)
+        scheduler(tried, ends)
     with blaming(cfg, "distillation"):
         distillation = Distillation(weight=cfg.distillation.weight, temperature=cfg.distillation.temperature)
     return Classifier(
