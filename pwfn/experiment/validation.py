@@ -103,6 +103,7 @@ RULES: list[Rule] = [
     ("dataset.augmentation.hflip", _number(0, 1), "a number from 0 to 1"),
     ("evaluation.draws", _list_of(_whole(1)), "a list of whole numbers above 0"),
     ("evaluation.noise", _list_of(_number(0, 1e6)), "a list of numbers, 0 or more"),
+    ("evaluation.round_draws", _whole(0), "a whole number, 0 or more"),
     ("evaluation.noise_draws", _whole(1), "a whole number above 0"),
     ("export.onnx", _boolean, "true or false"),
     ("export.shift_list", _boolean, "true or false"),
