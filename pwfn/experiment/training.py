@@ -19,9 +19,10 @@ from pwfn.dataset.loading import DataModule
 from pwfn.dataset.streaming import StreamModule
 from pwfn.distillation import Distillation
 from pwfn.experiment.build import blaming, mixing, network_and_data
-from pwfn.experiment.evaluation import Settings, accuracy
+from pwfn.experiment.evaluation import Settings
 from pwfn.experiment.results import Measurement
 from pwfn.experiment.round_files import write_round
+from pwfn.experiment.round_score import round_score
 from pwfn.experiment.shared_learning import proposal_of, refresh_norms, straight_through_of
 from pwfn.learning import GaussianLearning
 from pwfn.released import ReleasedLearning
@@ -91,7 +92,8 @@ def fixing_of(
     Raises:
         ValueError: if a setting of the method is out of range.
     """
-    data = measurement.data
+    data, model = measurement.data, measurement.model
+    sizes = {name: model.get_parameter(name).numel() for name in names_in_scope(model, measurement.scope)}
     with blaming(cfg, "fixing"):
         assign = instantiate(cfg.method.assign)
         if assign is None:
@@ -111,8 +113,14 @@ def fixing_of(
         per_tensor=cfg.method.get("per_tensor", False),
         propose=proposal,
         refresh=partial(refresh_norms, data=data, count=count) if count and proposal is None else None,
-        evaluate=lambda model: accuracy(model, data.val_dataloader(), data.num_classes),
-        listener=partial(write_round, folder),
+        evaluate=partial(
+            round_score,
+            loader=data.val_dataloader,
+            num_classes=data.num_classes,
+            draws=measurement.settings.round_draws if measurement.sigmas is not None else 0,
+            seed=measurement.settings.seed,
+        ),
+        listener=partial(write_round, folder, sizes),
     )
 
 
