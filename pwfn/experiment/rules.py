@@ -152,8 +152,7 @@ RULES: list[Rule] = [
     ("fixing.straight_through.freeze", *SHARE),
     ("fixing.straight_through.power", _number(0, 4), "a number from 0 to 4"),
     ("fixing.post_training.images", *COUNT),
-    ("fixing.post_training.augmented", *YES_NO),
-    ("fixing.post_training.shift", *YES_NO),
+    *((f"fixing.post_training.{name}", *YES_NO) for name in ("augmented", "shift")),
     ("fixing.post_training.sweeps", _whole(0, 1000), "a whole number from 0 to 1000"),
     *((f"logger.{name}", *TEXT_OR_NULL) for name in ("project", "entity", "group", "notes")),
     ("logger.tags", _list_of(_text), "a list of texts"),
@@ -164,8 +163,7 @@ RULES: list[Rule] = [
     ("method.alpha", *NOT_NEGATIVE),
     ("method.order", *POWERS),
     ("method.clusters", _whole(1, 4096), "a whole number from 1 to 4096"),
-    ("method.per_tensor", *YES_NO),
-    ("method.weighted", *YES_NO),
+    *((f"method.{name}", *YES_NO) for name in ("per_tensor", "weighted")),
     ("method.bits", _number(0, 32, above=True), "a number above 0, at most 32"),
     ("method.max_unique", *COUNT),
     ("method.max_order", *POWERS),
@@ -195,9 +193,7 @@ RULES: list[Rule] = [
     ("trainer.log_every_n_steps", *COUNT),
     ("trainer.deterministic", *_one_of(True, False, "warn")),
     ("trainer.benchmark", *_one_of(None, True, False)),
-    *(
-        (f"trainer.{name}", *YES_NO)
-        for name in ("compile", "channels_last", "enable_progress_bar", "enable_model_summary")
-    ),
+    *((f"trainer.{name}", *YES_NO) for name in ("compile", "channels_last")),
+    *((f"trainer.enable_{name}", *YES_NO) for name in ("progress_bar", "model_summary")),
 ]
 """Precision and accelerator are left to Lightning, which knows what there is."""
