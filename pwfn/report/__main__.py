@@ -1,12 +1,15 @@
 """Reports from run directories: ``python -m pwfn.report compare|run|paper|status|evaluate|workspace|push``
 
 All but ``evaluate`` need no data, only the files that runs left; ``push`` uploads them to the Hugging Face Hub.
+``check-data`` looks at a folder of images before there are any runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +31,9 @@ EPILOG = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line and return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without a letter shows ? instead
     parser = argparse.ArgumentParser(
         prog="python -m pwfn.report",
         description="Reports from run directories.",
@@ -35,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="compare|run|paper|status|evaluate|workspace|push"
+        dest="command", required=True, metavar="compare|run|paper|status|evaluate|check-data|workspace|push"
     )
     many = commands.add_parser("compare", help="one table of all runs below some folders")
     many.add_argument("folders", nargs="+", type=Path, metavar="DIR")
@@ -64,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     again = commands.add_parser("evaluate", help="measure a finished run anew, from its folder alone")
     again.add_argument("folder", type=Path, metavar="DIR")
     again.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings to change, evaluation.draws=[100]")
+    data = commands.add_parser("check-data", help="read every image below a folder; exit code 1: some are damaged")
+    data.add_argument("folder", type=Path, metavar="DIR", help="such as dataset.root")
     board = commands.add_parser("workspace", help="a ready dashboard on W&B")
     board.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="runs that tell what was swept")
     board.add_argument("--entity", required=True, help="user or team")
@@ -88,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _run(folder)
         elif chosen.command == "evaluate":
             _evaluate(chosen.folder, chosen.overrides)
+        elif chosen.command == "check-data":
+            return _check_data(chosen.folder)
         elif chosen.command == "push":
             _push(chosen)
         else:
@@ -192,6 +202,20 @@ def _evaluate(folder: Path, overrides: Sequence[str]) -> None:
     from pwfn.report import console
 
     console.print_summary(evaluate(folder, overrides), folder)
+
+
+def _check_data(folder: Path) -> int:
+    from pwfn.dataset.checking import unreadable
+
+    count, bad = 0, Counter[str]()
+    for path, problem in unreadable(folder):
+        count += 1
+        if problem is not None:
+            print(f"{path}: {problem}")
+            bad[path.relative_to(folder.expanduser()).parts[0]] += 1
+    where = f" ({', '.join(f'{split}: {number}' for split, number in bad.items())})" if bad else ""
+    print(f"{bad.total()} of {count} images cannot be read{where}")
+    return int(bool(bad))
 
 
 def _paper(folders: Sequence[Path], to: Path) -> None:
