@@ -63,7 +63,7 @@ def test_in_training_sigterm_is_left_to_lightning(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("caught", [False, True], ids=["anywhere", "in training"])
 def test_ctrl_c(caught: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start tests with it ignored
     try:
         with pytest.raises(SystemExit) as ended, process(tmp_path):
             try:
@@ -80,9 +80,11 @@ def test_ctrl_c(caught: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_the_second_process_in_a_folder_leaves(tmp_path: Path) -> None:
-    code = "import sys, time; from filelock import FileLock; FileLock(sys.argv[1]).acquire(); print(1, flush=True); "
+    code = (
+        "import sys, time; from filelock import FileLock; held = FileLock(sys.argv[1]).acquire(); print(1, flush=True);"
+    )
     other = subprocess.Popen(
-        [sys.executable, "-c", f"{code}time.sleep(60)", tmp_path / ".lock"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", f"{code} time.sleep(60)", tmp_path / ".lock"], stdout=subprocess.PIPE, text=True
     )
     assert other.stdout is not None and other.stdout.readline() == "1\n"
     with pytest.raises(SystemExit) as ended, process(tmp_path):
