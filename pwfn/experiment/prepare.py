@@ -24,16 +24,8 @@ from pwfn.experiment.experiment import Experiment
 from pwfn.experiment.fit import rounds_trainer, trainer_arguments, try_trainer
 from pwfn.experiment.results import Measurement
 from pwfn.experiment.shared_learning import feedback_of
-from pwfn.experiment.training import (
-    baseline_of,
-    batches_of,
-    classifier_of,
-    fixing_of,
-    gaussian_baseline_of,
-    learning_of,
-    measurement_of,
-    rounds_of,
-)
+from pwfn.experiment.start import baseline_of, gaussian_baseline_of
+from pwfn.experiment.training import batches_of, classifier_of, fixing_of, learning_of, measurement_of, rounds_of
 from pwfn.gaussian_weight import GaussianWeight
 from pwfn.model import architecture
 from pwfn.released import ReleasedWeight
@@ -57,16 +49,8 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
     validation.require({str(key): value for key, value in asked.items() if key != "hydra"})
     settings = to_dict(cfg)
     validation.check(settings)
-    facts = {
-        "config_hash": config_hash(cfg),
-        "seed": cfg.seed,
-        "method": cfg.method.name,
-        "model": cfg.model.name,
-        "dataset": cfg.dataset.name,
-    }
-    previous = read_json(folder / "summary.json")
-    if previous is not None and previous.get("config_hash", facts["config_hash"]) != facts["config_hash"]:
-        raise ValueError(f"{folder} holds a run with another configuration: choose another hydra.run.dir, or delete it")
+    facts = _facts(cfg)
+    _require_same(folder, facts)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     measurement = measurement_of(cfg, folder, weights=True)
     batches = batches_of(cfg, measurement.data)
@@ -142,6 +126,23 @@ def evaluated(folder: Path, overrides: Sequence[str]) -> tuple[Measurement, dict
     measurement = measurement_of(cfg, folder, weights=False)
     measurement.model.to("cuda" if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu" else "cpu")
     return measurement, done, before == _depends(cfg)
+
+
+def _facts(cfg: DictConfig) -> dict[str, Any]:
+    """Return what ``summary.json`` says of a run from its start."""
+    names = {key: cfg[key].name for key in ("method", "model", "dataset")}
+    return {"config_hash": config_hash(cfg), "seed": cfg.seed, **names}
+
+
+def _require_same(folder: Path, facts: dict[str, Any]) -> None:
+    """Refuse a folder that holds another run.
+
+    Raises:
+        ValueError: naming the setting to change.
+    """
+    previous = read_json(folder / "summary.json")
+    if previous is not None and previous.get("config_hash", facts["config_hash"]) != facts["config_hash"]:
+        raise ValueError(f"{folder} holds a run with another configuration: choose another hydra.run.dir, or delete it")
 
 
 def _warn(cfg: DictConfig, measurement: Measurement) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import lightning as L
@@ -15,11 +16,17 @@ from pwfn.rundir.files import write_csv
 __all__ = ["write_round"]
 
 
-def write_round(folder: Path, trainer: L.Trainer, event: Fixing) -> None:
-    """Write ``rounds.csv``, ``clusters.csv`` and ``movement.csv``, log the round and print its line."""
+def write_round(folder: Path, sizes: Mapping[str, int], trainer: L.Trainer, event: Fixing) -> None:
+    """Write ``rounds.csv``, ``clusters.csv`` and ``movement.csv``, log the round and print its line.
+
+    Args:
+        folder: the run directory.
+        sizes: number of weights by parameter in scope, in module order.
+        trainer, event: as :class:`pwfn.WeightFixing` tells its listener.
+    """
     if trainer.is_global_zero:
         write_csv(folder / "rounds.csv", event.rows)
         write_csv(folder / "clusters.csv", event.clusters)
-        movement.write(folder / "movement.csv", int(event.row["round"]), event.before, event.after)
+        movement.write(folder / "movement.csv", int(event.row["round"]), event.before, event.after, sizes)
         log_round(trainer, event)
     trainer.print(round_line(event.row))

@@ -1,4 +1,4 @@
-"""The parts of a run that train and measure, each built from its groups of the configuration."""
+"""The parts of a run that train in rounds and measure, each built from its groups of the configuration."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
@@ -19,27 +18,24 @@ from pwfn.classifier import Classifier
 from pwfn.dataset.loading import DataModule
 from pwfn.dataset.streaming import StreamModule
 from pwfn.distillation import Distillation
-from pwfn.experiment.baseline import Baseline
 from pwfn.experiment.build import blaming, mixing, network_and_data
-from pwfn.experiment.evaluation import Settings, accuracy
-from pwfn.experiment.gaussian_baseline import train_gaussian_once
+from pwfn.experiment.evaluation import Settings
 from pwfn.experiment.results import Measurement
 from pwfn.experiment.round_files import write_round
+from pwfn.experiment.round_score import round_score
 from pwfn.experiment.shared_learning import proposal_of, refresh_norms, straight_through_of
 from pwfn.learning import GaussianLearning
 from pwfn.released import ReleasedLearning
 from pwfn.rounds import Rounds
-from pwfn.rundir.naming import content_hash, to_dict
+from pwfn.rundir.naming import to_dict
 from pwfn.scope import Scope, names_in_scope
 from pwfn.sensitivity import FisherPrior
 from pwfn.straight_through import StraightThrough
 
 __all__ = [
-    "baseline_of",
     "batches_of",
     "classifier_of",
     "fixing_of",
-    "gaussian_baseline_of",
     "learning_of",
     "measurement_of",
     "rounds_of",
@@ -96,14 +92,15 @@ def fixing_of(
     Raises:
         ValueError: if a setting of the method is out of range.
     """
-    data = measurement.data
+    data, model = measurement.data, measurement.model
+    sizes = {name: model.get_parameter(name).numel() for name in names_in_scope(model, measurement.scope)}
     with blaming(cfg, "fixing"):
         assign = instantiate(cfg.method.assign)
         if assign is None:
             raise ValueError(f"fixing.learning={cfg.fixing.learning} is no choice of method=rate_distortion")
         probe = torch.tensor([0.3, 0.3, 0.5, 0.5, 0.0, 0.0])
         for t in range(len(rounds)):  # settings out of range show on a small clustering, now and not hours later
-            assign(probe, torch.full_like(probe, 0.01), 1.0, round=t, rounds=len(rounds))
+            assign(probe, torch.full_like(probe, 0.01), replace(rounds[t], fraction=1.0))
     with blaming(cfg, "sigma_join"):
         join = instantiate(cfg.sigma_join)
         join(probe, torch.full_like(probe, 0.01), torch.zeros(len(probe), dtype=torch.int32))
@@ -116,8 +113,14 @@ def fixing_of(
         per_tensor=cfg.method.get("per_tensor", False),
         propose=proposal,
         refresh=partial(refresh_norms, data=data, count=count) if count and proposal is None else None,
-        evaluate=lambda model: accuracy(model, data.val_dataloader(), data.num_classes),
-        listener=partial(write_round, folder),
+        evaluate=partial(
+            round_score,
+            loader=data.val_dataloader,
+            num_classes=data.num_classes,
+            draws=measurement.settings.round_draws if measurement.sigmas is not None else 0,
+            seed=measurement.settings.seed,
+        ),
+        listener=partial(write_round, folder, sizes),
     )
 
 
@@ -163,35 +166,6 @@ def classifier_of(cfg: DictConfig, measurement: Measurement, fixing: WeightFixin
     )
 
 
-def gaussian_baseline_of(
-    cfg: DictConfig, classifier: Classifier, arguments: Mapping[str, Any]
-) -> Callable[[nn.Module, DataModule | StreamModule], None] | None:
-    """What trains mu and sigma together before round 0, once for all runs that share it; None without."""
-    epochs = cfg.baseline.get("gaussian_epochs", 0)
-    if not epochs:
-        return None
-    if not cfg.method.gaussian:
-        raise ValueError(
-            f"baseline.gaussian_epochs={epochs} needs a method with sigma, method={cfg.method.name} has none"
-        )
-    kept = ("seed", "model", "dataset", "baseline", "scope", "prior", "regulariser", "optimizer", "trainer")
-    recipe = {**{key: value for key, value in to_dict(cfg).items() if key in kept}, "released": cfg.fixing.released}
-    kind = ReleasedLearning if cfg.fixing.released else GaussianLearning
-    settings = cfg.regulariser
-    pull = instantiate(settings.pull)
-    return partial(
-        train_gaussian_once,
-        folder=Path(cfg.baseline.folder) / f"{cfg.model.name}-gaussian-{content_hash(recipe)}".replace("/", "_"),
-        epochs=epochs,
-        optimizer=instantiate(cfg.optimizer),
-        learning=partial(kind, regulariser=pull, weight=settings.weight, biases=settings.biases),
-        seed=cfg.seed,
-        trainer=dict(arguments),
-        criterion=classifier.criterion,
-        mixup=classifier.mixup,
-    )
-
-
 def _sigmas(cfg: DictConfig, scope: Scope, data: DataModule | StreamModule) -> Sigmas | None:
     """What gives the initial sigma of each parameter in scope of a plain network, by name."""
     if not cfg.method.gaussian:
@@ -204,32 +178,3 @@ def _sigmas(cfg: DictConfig, scope: Scope, data: DataModule | StreamModule) -> S
         images = partial(data.calibration, prior.images, batch_size=25)
         return lambda model: prior.sigmas(model, scope, images())
     return lambda model: {name: prior(model.get_parameter(name)) for name in names_in_scope(model, scope)}
-
-
-def baseline_of(cfg: DictConfig, arguments: Mapping[str, Any]) -> Baseline | None:
-    """Say how the starting network is trained, and where it is kept for runs like this one; None if it has weights."""
-    if cfg.model.checkpoint or cfg.model.pretrained:
-        return None
-    recipe = {
-        "model": to_dict(cfg.model),
-        "dataset": {k: v for k, v in to_dict(cfg.dataset).items() if k != "workers"},
-        "baseline": {k: v for k, v in to_dict(cfg.baseline).items() if k not in ("folder", "gaussian_epochs")},
-        "seed": cfg.seed,
-        "precision": cfg.trainer.precision,
-    }
-    name = f"{cfg.model.name}-{cfg.dataset.name}-{content_hash(recipe)}".replace("/", "_")
-    with blaming(cfg, "baseline.optimizer"):
-        optimizer = instantiate(cfg.baseline.optimizer)
-        tried = optimizer([nn.Parameter(torch.zeros(1))])
-    with blaming(cfg, "baseline.scheduler"):
-        scheduler = instantiate(cfg.baseline.scheduler)
-        if scheduler is not None:
-            scheduler(tried, 10)
-    return Baseline(
-        Path(cfg.baseline.folder) / name,
-        epochs=cfg.baseline.epochs,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        seed=cfg.seed,
-        trainer=arguments,
-    )

@@ -80,9 +80,7 @@ def test_ctrl_c(caught: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_the_second_process_in_a_folder_leaves(tmp_path: Path) -> None:
-    code = (
-        "import sys, time; from filelock import FileLock; l = FileLock(sys.argv[1]).acquire(); print(1, flush=True);"
-    )
+    code = "import sys, time; from filelock import FileLock; l = FileLock(sys.argv[1]).acquire(); print(1, flush=True);"
     other = subprocess.Popen(
         [sys.executable, "-c", f"{code} time.sleep(60)", tmp_path / ".lock"], stdout=subprocess.PIPE, text=True
     )
