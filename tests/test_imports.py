@@ -12,11 +12,19 @@ import pytest
 import pwfn
 
 WORDS = {"apot", "assignment", "clustering", "compression", "prior", "regulariser", "rounding", "rounds", "scope"}
-WORDS |= {"sigma_join", "wfn"}
+WORDS |= {"scaled_apot", "sigma_join", "wfn"}
 """The paper's words: pure functions of tensors."""
 
 NETWORKS = {"gaussian", "learning", "released", "fixing", "callback", "classifier", "method", "record", "ranks"}
-NETWORKS |= {"gaussian_weight", "distillation", "post_training", "scheduler", "sensitivity", "straight_through"}
+NETWORKS |= {
+    "apot_learning",
+    "gaussian_weight",
+    "distillation",
+    "post_training",
+    "scheduler",
+    "sensitivity",
+    "straight_through",
+}
 """Networks and callbacks."""
 
 SCIENCE = {"torch", "lightning", "torchmetrics", "numpy"}

@@ -80,6 +80,7 @@ RULES: list[Rule] = [
     ("fixing.post_training.shift", _boolean, "true or false"),
     ("fixing.post_training.sweeps", _whole(0), "a whole number, 0 or more"),
     ("method.bits", _number(0, 32, above=True), "a number above 0, at most 32"),
+    ("method.epochs", _whole(0), "a whole number, 0 or more"),
     ("method.max_unique", _whole(1), "a whole number above 0"),
     ("method.max_order", _whole(1, 6), "a whole number from 1 to 6"),
     ("method.min_exponent", _or_null(_whole(-40, 40)), "null or a whole number from -40 to 40"),
