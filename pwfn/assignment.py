@@ -10,9 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pwfn.apot import order_of
 from pwfn.kernels.chunks import map_chunks
 
-__all__ = ["Assignment", "Pick", "from_picks", "merge"]
+__all__ = ["Assignment", "Pick", "from_picks", "from_values", "merge"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,24 @@ def from_picks(w: Tensor, group: Tensor, picks: Sequence[Pick]) -> Assignment:
         counts=torch.tensor([pick.size for pick in picks], dtype=torch.int64, device=device),
         orders=torch.tensor([pick.order for pick in picks], dtype=torch.int64, device=device),
         reaches=torch.tensor([pick.reach for pick in picks], dtype=torch.float32, device=device),
+    )
+
+
+def from_values(values: Tensor) -> Assignment:
+    """Fix every weight at the value in its place, float32 ``[N]``: one group for each value, in ascending order.
+
+    >>> from_values(torch.tensor([0.5, -1.0, 0.5])).group.tolist()
+    [1, 0, 1]
+    """
+    centroids, group, counts = values.unique(return_inverse=True, return_counts=True)
+    return Assignment(
+        values=values,
+        fixed=torch.ones_like(values, dtype=torch.bool),
+        group=group.int(),
+        centroids=centroids,
+        counts=counts,
+        orders=order_of(centroids),
+        reaches=torch.zeros_like(centroids),
     )
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
-from pwfn import clustering, sigma_join
+from pwfn import method, sigma_join
 from pwfn.assignment import Assignment
-from pwfn.fixing import Assign, Recluster, SigmaJoin, fix, write
+from pwfn.fixing import Recluster, SigmaJoin, fix, write
 from pwfn.gaussian import flat_weights, gaussian_weights
+from pwfn.method import Method
 from pwfn.ranks import broadcast_from_rank_0, ignore_in_ddp_broadcast, is_clustering_rank, seed_rank
 from pwfn.record import Fixing, figures, picks
 from pwfn.rounds import Rounds
@@ -31,7 +32,7 @@ class WeightFixing(L.Callback):
 
     Args:
         rounds: the timetable.
-        assign: proposes the shared values; :func:`pwfn.clustering.assign` with the paper's settings if None.
+        assign: proposes the shared values, see :mod:`pwfn.method`.
         join: the sigma join.
         recluster, per_tensor: see :func:`pwfn.fixing.fix`.
         propose: assigns from the network itself, instead of from its weights as vectors.
@@ -46,7 +47,7 @@ class WeightFixing(L.Callback):
         self,
         rounds: Rounds | None = None,
         *,
-        assign: Assign | None = None,
+        assign: Method = method.pwfn,
         join: SigmaJoin = sigma_join.std_mu,
         recluster: Recluster = "all",
         per_tensor: bool = False,
@@ -56,7 +57,7 @@ class WeightFixing(L.Callback):
         listener: Callable[[L.Trainer, Fixing], None] | None = None,
     ) -> None:
         self.rounds = rounds or Rounds()
-        self.assign: Assign = assign or _paper
+        self.assign = assign
         self.join = join
         self.recluster = recluster
         self.per_tensor = per_tensor
@@ -117,13 +118,8 @@ class WeightFixing(L.Callback):
         before, start = flat_weights(model), time.monotonic()
         assignment = self._fix(model, t) if is_clustering_rank() else None
         broadcast_from_rank_0(model)
-        seconds, score, kept = time.monotonic() - start, self._score(model), {}
-        if self.refresh is not None:
-            kept = {f"{name}_kept": value for name, value in score.items()}
-            if is_clustering_rank():
-                self.refresh(model)
-            broadcast_from_rank_0(model)
-            score = self._score(model)
+        seconds = time.monotonic() - start
+        score, kept = self._score_anew(model)
         found: Any = None
         if assignment is not None:
             after = flat_weights(model)
@@ -175,13 +171,23 @@ class WeightFixing(L.Callback):
             assignment = self.propose(model)
             write(model, flat, assignment, self.join)
             return assignment
-        assign = partial(self.assign, round=t, rounds=len(self.rounds))
-        fraction = self.rounds.fractions[t]
-        return fix(model, fraction, assign, self.join, recluster=self.recluster, per_tensor=self.per_tensor)
+        now = self.rounds[t]
+
+        def assign(mu: Tensor, sigma: Tensor, fraction: float, fixed_before: int = 0) -> Assignment:
+            return self.assign(mu, sigma, replace(now, fixed_before=fixed_before))
+
+        return fix(model, now.fraction, assign, self.join, recluster=self.recluster, per_tensor=self.per_tensor)
+
+    def _score_anew(self, model: nn.Module) -> tuple[dict[str, float], dict[str, float]]:
+        """The accuracy after a round, and that before the statistics of norm layers were estimated again."""
+        score = self._score(model)
+        if self.refresh is None:
+            return score, {}
+        kept = {f"{name}_kept": value for name, value in score.items()}
+        if is_clustering_rank():
+            self.refresh(model)
+        broadcast_from_rank_0(model)
+        return self._score(model), kept
 
     def _score(self, model: nn.Module) -> dict[str, float]:
         return {} if self.evaluate is None else self.evaluate(model)
-
-
-def _paper(mu: Tensor, sigma: Tensor, fraction: float, *, round: int, rounds: int, fixed_before: int = 0) -> Assignment:
-    return clustering.assign(mu, sigma, fraction, fixed_before=fixed_before)

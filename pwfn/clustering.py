@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from decimal import Decimal
 
 import torch
 from torch import Tensor
@@ -40,6 +39,7 @@ from pwfn.kernels.chunks import map_chunks
 from pwfn.kernels.deterministic import kthvalue
 from pwfn.kernels.greedy import greedy, take
 from pwfn.kernels.intervals import SIGMA_FLOOR, Free, histogram, intervals, largest
+from pwfn.rounds import share
 
 __all__ = ["assign"]
 
@@ -92,7 +92,7 @@ def assign(
     mu, sigma, step = mu.detach(), sigma.detach(), 2.0**min_exponent
     _check(mu, sigma, fraction, delta, step, growth, max_order, max_unique)
     near_zero = step if zero_fix else 0.0
-    left = math.ceil(Decimal(str(float(fraction))) * (mu.numel() + fixed_before)) - fixed_before
+    left = share(fraction, mu.numel() + fixed_before) - fixed_before
     group = torch.full_like(mu, -1, dtype=torch.int32)
     free = Free(torch.arange(mu.numel(), dtype=torch.int32, device=mu.device), mu, sigma)
     picks: list[Pick] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,21 +15,13 @@ from pwfn.gaussian import Flat, flat_weights, gaussian_weights
 from pwfn.kernels.intervals import SIGMA_FLOOR
 from pwfn.prior import SIGMA_MIN
 
-__all__ = ["Assign", "Recluster", "SigmaJoin", "fix", "write"]
+__all__ = ["Recluster", "SigmaJoin", "fix", "write"]
 
 SigmaJoin = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``join(mu, sigma, group) -> sigma``, see :mod:`pwfn.sigma_join`."""
 
 Recluster = Literal["all", "free"]
 """Which weights a round may give a value: all of them, or those that no earlier round fixed."""
-
-
-class Assign(Protocol):
-    """Proposes shared values for flat float32 weights: ``assign(mu, sigma, fraction, round=t, rounds=T)``."""
-
-    def __call__(
-        self, mu: Tensor, sigma: Tensor, fraction: float, *, round: int, rounds: int, fixed_before: int = 0
-    ) -> Assignment: ...
 
 
 @torch.no_grad()

@@ -9,13 +9,20 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from pwfn.callback import WeightFixing
+from pwfn.attraction import Attraction
 from pwfn.gaussian import GaussianWeight, gaussian_weights
-from pwfn.kernels import softmin
 from pwfn.regulariser import linear
 from pwfn.rounds import Rounds
 
-__all__ = ["LAMBDA", "Attraction", "GaussianLearning", "Schedule", "pull_sigmas", "regularised"]
+__all__ = [
+    "LAMBDA",
+    "Attraction",
+    "GaussianLearning",
+    "Schedule",
+    "pull_sigmas",
+    "regularised",
+]
+# Attraction: configurations name it here
 
 Regulariser = Callable[[Tensor, Tensor, Tensor], Tensor]
 Schedule = Literal["joint", "alternate", "halves", "sigma_only"]
@@ -23,9 +30,6 @@ Phase = Literal["joint", "mu", "sigma"]
 
 LAMBDA = 2.0**-11
 """The paper's weight of the regulariser."""
-
-R_MIN = 1e-12
-"""WFN's mean distance R counts as 0 up to here: its table, in float32, holds no smaller one."""
 
 
 @torch.no_grad()
@@ -152,60 +156,6 @@ class GaussianLearning(L.Callback):
             return "sigma"
         way = self.rounds.progress(epoch, 0.0 if schedule == "alternate" else within)
         return "mu" if way < 0.5 else "sigma"
-
-
-class Attraction:
-    """The penalty ``alpha * stop_gradient(CE / R) * R`` of WFN, R the mean soft distance to the centroids.
-
-    Its value is a fixed share of the cross-entropy at every step, and 0 where R is 0; its gradient is that of R
-    (softmin at temperature 0.05 of the free weights' distances: :func:`pwfn.kernels.softmin.penalty`).
-
-    Args:
-        fixing: the callback whose last round's centroids attract.
-        alpha: the share; 0 turns the penalty off.
-        zero_distance: up to this magnitude a weight's distance is ``|w - c|``, above it ``|w - c| / |w|``.
-        distance: ``relative``, as described; ``euclidean``: ``|w - c|`` for all weights.
-    """
-
-    def __init__(
-        self, fixing: WeightFixing, *, alpha: float, zero_distance: float = 2**-7, distance: str = "relative"
-    ) -> None:
-        if alpha < 0:
-            raise ValueError(f"alpha must be 0 or more, got {alpha}")
-        self.alpha, self.zero_distance, self.distance = alpha, zero_distance, distance
-        self.fixing = fixing
-        self._round = 0
-        self._curve: softmin.Curve | None = None
-        self._free: list[Tensor] = []
-
-    def __call__(self, model: nn.Module, loss: Tensor) -> Tensor:
-        """The penalty at this step: 0 before the first round, and once nothing is free."""
-        if self.alpha > 0:
-            self._learn_of_round(model)
-        if self._curve is None:
-            return loss.new_zeros(())
-        weights = zip(gaussian_weights(model), self._free, strict=True)
-        parts = [mu.flatten().index_select(0, free) for (_, mu, _), free in weights if len(free)]
-        if not parts:
-            return loss.new_zeros(())
-        distance = softmin.penalty(torch.cat(parts), self._curve)
-        r = distance.detach()
-        return self.alpha * torch.where(r > R_MIN, loss.detach() / r, 0.0) * distance
-
-    def _learn_of_round(self, model: nn.Module) -> None:
-        """Table the soft distance to a new round's centroids, and list the weights that it left free.
-
-        A step that looked for the free weights itself would spend more on that than on the penalty.
-        """
-        rounds = len(self.fixing.rows)
-        if rounds == self._round:
-            return
-        last = self.fixing.rows[-1]["round"]
-        values = [row["centroid"] for row in self.fixing.clusters if row["round"] == last]
-        self._free = [w.free.flatten().nonzero().squeeze(1).int() for _, _, w in gaussian_weights(model)]
-        centroids = torch.tensor(values, device=next(model.parameters()).device)
-        self._curve = softmin.curve(centroids, zero_distance=self.zero_distance, distance=self.distance)
-        self._round = rounds
 
 
 def regularised(model: nn.Module, biases: bool) -> Iterator[GaussianWeight]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pwfn import apot, rate_distortion
-from pwfn.assignment import Assignment
+from pwfn import rate_distortion
+from pwfn.assignment import Assignment, from_values
 from pwfn.gaussian import gaussian_weights
 from pwfn.scope import Scope
 
@@ -67,26 +67,22 @@ class PostTraining:
             seed=self.seed,
             scope=self.scope,
         )
-        weights, norms = dict(fixed.named_parameters(remove_duplicate=False)), dict(fixed.named_modules())
         network = next(module for module in model.modules() if type(module) is type(fixed))
-        for name, module in network.named_modules():
-            if isinstance(module, _BatchNorm):
-                module.load_state_dict(norms[name].state_dict(), strict=False)
+        _copy_norms(fixed, network)
+        weights = dict(fixed.named_parameters(remove_duplicate=False))
         values = torch.cat([weights[name].detach().flatten() for name, _, _ in gaussian_weights(network)])
-        centroids, group, counts = values.unique(return_inverse=True, return_counts=True)
-        return Assignment(
-            values=values,
-            fixed=torch.ones_like(values, dtype=torch.bool),
-            group=group.int(),
-            centroids=centroids,
-            counts=counts,
-            orders=apot.order_of(centroids),
-            reaches=torch.zeros_like(centroids),
-            figures={
-                "lambda": result.scale,
-                "expected_bits": result.bits,
-                "distortion": result.distortion,
-                "unique_up_to_shift": result.unique,
-            },
-            shares=result.share,
-        )
+        figures = {
+            "lambda": result.scale,
+            "expected_bits": result.bits,
+            "distortion": result.distortion,
+            "unique_up_to_shift": result.unique,
+        }
+        return replace(from_values(values), figures=figures, shares=result.share)
+
+
+def _copy_norms(source: nn.Module, target: nn.Module) -> None:
+    """Give the norm layers of a converted network the statistics of a plain one's."""
+    norms = dict(source.named_modules())
+    for name, module in target.named_modules():
+        if isinstance(module, _BatchNorm):
+            module.load_state_dict(norms[name].state_dict(), strict=False)

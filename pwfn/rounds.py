@@ -1,14 +1,42 @@
-"""The timetable: which share of the weights is fixed after how much training."""
+"""The timetable of a run, and what a method is told of one of its rounds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
-__all__ = ["Rounds"]
+__all__ = ["Round", "Rounds", "share"]
 
 PAPER = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975, 0.99, 1.0)
+
+
+def share(fraction: float, total: int, whole: Callable[[Decimal], int] = math.ceil) -> int:
+    """A fraction of ``total`` weights as a whole number, the fraction taken as the decimal number it prints as.
+
+    >>> share(0.55, 100), math.ceil(0.55 * 100)
+    (55, 56)
+    """
+    return whole(Decimal(str(float(fraction))) * total)
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round as a method is told of it.
+
+    Attributes:
+        fraction: share of the weights that are fixed afterwards, in [0, 1].
+        index: from 0.
+        count: how many rounds the timetable has.
+        fixed_before: weights that earlier rounds fixed and that the method is not given; they count towards
+            ``fraction`` of all.
+    """
+
+    fraction: float = 1.0
+    index: int = 0
+    count: int = 1
+    fixed_before: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,6 +81,9 @@ class Rounds:
 
     def __len__(self) -> int:
         return len(self.fractions)
+
+    def __getitem__(self, index: int) -> Round:
+        return Round(self.fractions[index], index, len(self))
 
     @property
     def epochs(self) -> int:

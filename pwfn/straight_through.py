@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from pwfn.assignment import Assignment
 from pwfn.gaussian import gaussian_weights
 from pwfn.method import straight_through
-from pwfn.rate_distortion.assignment import candidates, code_of
+from pwfn.rate_distortion.codes import candidates, code_of
 from pwfn.rate_distortion.reassignment import Sharing, begin, falling, reassign, settle
+from pwfn.rounds import Round
 
 __all__ = ["StraightThrough", "normalised"]
 
@@ -105,11 +106,9 @@ class StraightThrough(L.Callback):
         shown = {"straight_through/bits": code.entropy, "straight_through/unique": float(len(code.values))}
         pl_module.log_dict({name: torch.tensor(value) for name, value in shown.items()})
 
-    def assign(
-        self, mu: Tensor, sigma: Tensor, fraction: float, *, round: int, rounds: int, fixed_before: int = 0
-    ) -> Assignment:
+    def assign(self, mu: Tensor, sigma: Tensor, round: Round) -> Assignment:
         """Assign as :func:`pwfn.method.straight_through`, with lambda, bits and distortion among the figures."""
-        found = straight_through(mu, sigma, fraction, round=round, rounds=rounds, fixed_before=fixed_before)
+        found = straight_through(mu, sigma, round)
         if self.sharing is None:
             return found
         figures = {"lambda": self.sharing.scale, "expected_bits": self.sharing.code.entropy}

@@ -1,28 +1,48 @@
-"""WFN, the deterministic predecessor: which weights take which value when there is no sigma.
+"""Weight fixing networks (WFN): one clustering round without sigma, the deterministic predecessor of PWFN.
 
-A weight may move by a relative distance, the allowance, on the average of its group. The weights are sorted
-once; the nearest-candidate counts are read off at the midpoints between candidates and kept up to date from
-what is taken, and each pick looks only at the weights around its centroid. That is O(N log N) time for a
-round and O(N) memory; no ``N x C`` table is ever built.
+What it does. A weight may move by a relative distance, the allowance, on the average of its group. A round makes a
+growing share of the weights take values that are sums of few powers of two; between rounds a penalty pulls the free
+weights towards the values of the last one.
+
+Equation -> function:
+    allowance of round t of T, ``a = max(delta, delta (T - t))``       :func:`allowance`
+    grid ``c_0 = g, c_{k+1} = c_k (1 + a) / (1 - a)``, cut to powers   :func:`pwfn.grid.candidates`
+    distance ``|w - c| / |w|``, 0 to the centroid 0 where ``|w| < g``  :class:`pwfn.kernels.nearest.Distance`
+    ``argmax_c`` of the number of free weights nearest to c            ``SortedWeights.most_wanted``
+    the longest prefix by distance whose mean is at most a takes c     ``SortedWeights.nearest``
+    omega + 1 once it is empty, past 20 a doubled                      :func:`assign`
+    ``R``, the mean soft distance of the free weights                  :func:`pwfn.kernels.softmin.penalty`
+    the penalty ``alpha stop(CE / R) R`` on the training loss          :class:`pwfn.attraction.Attraction`
+
+Settings: ``delta``, ``zero_distance`` (g), ``distance`` and ``alpha`` in ``conf/method/wfn.yaml``; the shares of the
+rounds in ``conf/fixing/wfn.yaml``.
+
+Cost. The weights are sorted once; the counts are read off at the midpoints between candidates and kept up to date from
+what is taken, and a pick looks only at the weights around its centroid. O(N log N) time for a round, O(N) memory; no
+``N x C`` table is built.
+
+When it helps. It needs neither sigma nor noise in training, and its one setting, delta, trades bits for accuracy. It
+knows nothing of which weights the loss minds: where that counts, ``method=pwfn`` learns it.
 """
 
 from __future__ import annotations
 
 import math
-from decimal import Decimal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pwfn.assignment import Assignment, Pick, from_picks
+from pwfn.grid import candidates, check_range
+from pwfn.kernels.curve import Curve, curve
 from pwfn.kernels.nearest import Distance, SortedWeights
-from pwfn.kernels.softmin import Curve, curve, penalty
+from pwfn.kernels.softmin import penalty
+from pwfn.rounds import share
 
 __all__ = ["Curve", "allowance", "assign", "candidates", "curve", "penalty"]
 
 LAST_ORDER = 20  # from here on the allowance is doubled instead
-WIDEST = 0.9999  # the grid's ratio (1 + a) / (1 - a) needs a < 1
 DISTANCES = ("relative", "euclidean")
 
 
@@ -40,47 +60,6 @@ def allowance(delta: float, round: int, rounds: int) -> float:
     if not 0 <= round < rounds:
         raise ValueError(f"round must lie in 0..{rounds - 1}, got {round}")
     return max(delta, delta * (rounds - round))
-
-
-def candidates(largest: float, *, allowance: float, zero_distance: float, order: int) -> Tensor:
-    """A geometric grid of relative spacing ``2 * allowance``, every value cut to few powers of two.
-
-    The grid is ``c_0 = zero_distance``, ``c_{k+1} = c_k (1 + a) / (1 - a)`` up to ``largest``, and 0. A value
-    becomes its nearest power of two (in log2); then ``order`` times, where it is still off by at least ``a``
-    times the value, the residual is rounded in the same way and added.
-
-    Args:
-        largest: largest magnitude to be represented, the largest ``|w|`` still free.
-        allowance: a, capped at 0.9999.
-        zero_distance: smallest value of the grid, and with the order the smallest power:
-            ``2**(ceil(log2(zero_distance)) - order - 1)``.
-        order: omega, how many residuals are added, from 0.
-
-    Returns:
-        float64 ``[C]`` on the CPU, sorted, symmetric, without repetitions; 0 is always among them.
-
-    Raises:
-        ValueError: if an argument is out of range.
-    """
-    if not (math.isfinite(largest) and largest >= 0):
-        raise ValueError(f"largest must be finite and not negative, got {largest}")
-    if order < 0:
-        raise ValueError(f"order must not be negative, got {order}")
-    _check_range(allowance, zero_distance)
-    a = min(allowance, WIDEST)
-    ratio = (1 + a) / (1 - a)
-    # One step more than the logarithm asks for: the comparison below decides, not its rounding.
-    steps = int(math.log(largest / zero_distance) / math.log(ratio)) + 2 if largest >= zero_distance else 0
-    grid = torch.full((steps,), ratio, dtype=torch.float64)
-    grid[:1] = zero_distance
-    grid = grid.cumprod(0)
-    grid = grid[grid <= largest]
-    least = math.ceil(math.log2(zero_distance)) - order - 1
-    values = _nearest_power(grid, least)
-    for _ in range(order):
-        residual = grid - values
-        values = values + torch.where(residual.abs() >= a * grid, _nearest_power(residual, least), 0)
-    return torch.cat((-values, values, torch.zeros(1, dtype=torch.float64))).unique() + 0.0  # no -0.0
 
 
 @torch.no_grad()
@@ -127,7 +106,7 @@ def assign(
         ValueError: if ``w`` is no finite float32 vector, or a setting is out of range.
     """
     _check(w, fraction, allowance, zero_distance, distance, max_unique)
-    left = math.floor(Decimal(str(float(fraction))) * (w.numel() + fixed_before)) - fixed_before
+    left = share(fraction, w.numel() + fixed_before, math.floor) - fixed_before
     group = torch.full_like(w, -1, dtype=torch.int32)
     measure = Distance(distance == "relative", zero_distance)
     weights, picks = SortedWeights(w), list[Pick]()
@@ -165,11 +144,6 @@ def _cut_at_zero(w: Tensor, group: Tensor, index: Tensor, distance: Distance) ->
     return free[torch.from_numpy(order).to(w.device)]
 
 
-def _nearest_power(values: Tensor, least: int) -> Tensor:
-    powers = values.abs().log2().round().clamp(min=least).exp2()
-    return torch.where(values == 0, 0, powers.copysign(values))
-
-
 def _share(w: Tensor, group: Tensor, picks: list[Pick], left: int, order: int, distance: Distance) -> list[Pick]:
     """Let the ``left`` free weights nearest to a centroid already picked take it; returns the new groups."""
     codebook = torch.tensor(sorted({pick.centroid for pick in picks}), dtype=torch.float64, device=w.device)
@@ -185,13 +159,6 @@ def _share(w: Tensor, group: Tensor, picks: list[Pick], left: int, order: int, d
     reaches = torch.zeros_like(codebook[used]).scatter_reduce_(0, number, away, "amax")
     new = zip(codebook[used].tolist(), counts.tolist(), reaches.tolist(), strict=True)
     return [Pick(centroid, count, order, reach) for centroid, count, reach in new]
-
-
-def _check_range(allowance: float, zero_distance: float) -> None:
-    if not 0 < allowance < math.inf:
-        raise ValueError(f"allowance must be positive and finite, got {allowance}")
-    if not 0 < zero_distance < math.inf:
-        raise ValueError(f"zero_distance must be positive and finite, got {zero_distance}")
 
 
 def _check(
@@ -212,4 +179,4 @@ def _check(
         raise ValueError(f"distance must be one of {', '.join(DISTANCES)}, got {distance}")
     if max_unique is not None and max_unique < 1:
         raise ValueError(f"max_unique must be at least 1, got {max_unique}")
-    _check_range(allowance, zero_distance)
+    check_range(allowance, zero_distance)

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pwfn import clustering, method, prior, sigma_join
+from pwfn import clustering, method, prior, sigma_join, wfn
 from pwfn.assignment import Assignment, merge
 from pwfn.callback import WeightFixing
 from pwfn.classifier import Classifier
 from pwfn.fixing import fix
 from pwfn.gaussian import flat_weights, gaussian_weights, to_gaussian
-from pwfn.rounds import Rounds
+from pwfn.rounds import Round, Rounds
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -94,7 +94,10 @@ def test_free_reclustering_reaches_the_fraction_exactly(fraction: float) -> None
 def test_free_reclustering_rounds_as_the_method_does() -> None:
     """WFN fixes ``floor(fraction * N)`` of all weights, also where it is shown the free ones only."""
     model = to_gaussian(nn.Linear(3, 1), prior=None)  # four weights
-    one = partial(method.wfn, round=0, rounds=1, delta=0.5)
+
+    def one(mu: Tensor, sigma: Tensor, fraction: float, fixed_before: int = 0) -> Assignment:
+        return wfn.assign(mu, fraction, allowance=0.5, fixed_before=fixed_before)
+
     assert int(fix(model, 0.3, one).fixed.sum()) == 1
     fix(model, 0.75, one, recluster="free")
     assert int(flat_weights(model).fixed.sum()) == 3
@@ -233,7 +236,11 @@ def test_kmeans_per_tensor_with_fewer_weights_than_clusters() -> None:
         model[0].weight.copy_((torch.arange(45) // 5 * 0.25).view(3, 15))
         model[1].weight.copy_(torch.tensor([[-1.0, 2.0, 7.0]]))
     to_gaussian(model, prior=None)
-    found = fix(model, 1.0, partial(method.kmeans, clusters=9, round=0, rounds=1), per_tensor=True)
+
+    def nine(mu: Tensor, sigma: Tensor, fraction: float) -> Assignment:
+        return method.kmeans(mu, sigma, Round(fraction), clusters=9)
+
+    found = fix(model, 1.0, nine, per_tensor=True)
     assert found.centroids.tolist() == [0.25 * i for i in range(9)] + [-1.0, 2.0, 7.0]
     assert found.counts.tolist() == [5] * 9 + [1] * 3
     assert found.group.tolist() == [i // 5 for i in range(45)] + [9, 10, 11]
@@ -241,6 +248,6 @@ def test_kmeans_per_tensor_with_fewer_weights_than_clusters() -> None:
 
 
 def test_empty_tensors_merge() -> None:
-    empty, full = (method.kmeans(x, x, 1.0, round=0, rounds=1, clusters=2) for x in (torch.empty(0), torch.ones(3)))
+    empty, full = (method.kmeans(x, x, Round(), clusters=2) for x in (torch.empty(0), torch.ones(3)))
     found = merge([empty, full, empty])
     assert found.group.tolist() == [0, 0, 0] and found.centroids.tolist() == [1.0]

@@ -21,9 +21,9 @@ from pwfn.apot import order_of
 from pwfn.callback import WeightFixing
 from pwfn.classifier import Classifier
 from pwfn.gaussian import flat_weights, gaussian_weights, to_deterministic, to_gaussian
-from pwfn.rate_distortion.assignment import code_of
+from pwfn.rate_distortion.codes import code_of
 from pwfn.rate_distortion.reassignment import Sharing, begin, falling, follow, reassign, settle
-from pwfn.rounds import Rounds
+from pwfn.rounds import Round, Rounds
 from pwfn.straight_through import StraightThrough, normalised
 
 
@@ -189,10 +189,10 @@ def test_ranks_share_the_same_values(tmp_path: Path) -> None:
 def test_fixing_refuses_weights_that_share_nothing() -> None:
     mu = torch.randn(100)
     with pytest.raises(ValueError, match="needs its callback"):
-        method.straight_through(mu, mu, 1.0, round=0, rounds=1)
-    waiting = method.straight_through(mu, mu, 0.5, round=0, rounds=2)  # rounds before the last one only measure
+        method.straight_through(mu, mu, Round())
+    waiting = method.straight_through(mu, mu, Round(0.5, 0, 2))  # rounds before the last one only measure
     assert not waiting.fixed.any() and torch.equal(waiting.values, mu) and (waiting.group == -1).all()
-    assigned = method.straight_through(torch.tensor([0.5, 0.0, 0.5, 0.5]), mu, 1.0, round=0, rounds=1)
+    assigned = method.straight_through(torch.tensor([0.5, 0.0, 0.5, 0.5]), mu, Round())
     assert assigned.group.tolist() == [1, 0, 1, 1] and assigned.orders.tolist() == [0, 1]
 
 

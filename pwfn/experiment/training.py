@@ -1,4 +1,4 @@
-"""The parts of a run that train and measure, each built from its groups of the configuration."""
+"""The parts of a run that train in rounds and measure, each built from its groups of the configuration."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
@@ -20,10 +19,8 @@ from pwfn.classifier import Classifier
 from pwfn.dataset.loading import DataModule
 from pwfn.dataset.streaming import StreamModule
 from pwfn.distillation import Distillation
-from pwfn.experiment.baseline import Baseline
 from pwfn.experiment.build import blaming, mixing, network_and_data
 from pwfn.experiment.evaluation import Settings
-from pwfn.experiment.gaussian_baseline import train_gaussian_once
 from pwfn.experiment.results import Measurement
 from pwfn.experiment.round_files import write_round
 from pwfn.experiment.round_score import round_score
@@ -32,17 +29,15 @@ from pwfn.learning import GaussianLearning
 from pwfn.post_training import PostTraining
 from pwfn.released import ReleasedLearning
 from pwfn.rounds import Rounds
-from pwfn.rundir.naming import content_hash, to_dict
+from pwfn.rundir.naming import to_dict
 from pwfn.scope import Scope, names_in_scope
 from pwfn.sensitivity import FisherPrior
 from pwfn.straight_through import StraightThrough
 
 __all__ = [
-    "baseline_of",
     "batches_of",
     "classifier_of",
     "fixing_of",
-    "gaussian_baseline_of",
     "learning_of",
     "measurement_of",
     "rounds_of",
@@ -54,7 +49,10 @@ Sigmas = Callable[[nn.Module], Mapping[str, Tensor]]
 def measurement_of(cfg: DictConfig, folder: Path, *, weights: bool) -> Measurement:
     """Build the network, its data and how both are measured; with its starting weights if ``weights``."""
     model, architecture, data = network_and_data(cfg, weights=weights)
-    scope = instantiate(cfg.scope)
+    with blaming(cfg, "scope"):
+        scope = instantiate(cfg.scope)
+        if not names_in_scope(model, scope):
+            raise ValueError("no parameter of the network is in scope: choose another scope")
     return Measurement(
         folder,
         model,
@@ -104,13 +102,16 @@ def fixing_of(
             raise ValueError(f"fixing.learning={cfg.fixing.learning} is no choice of method=rate_distortion")
         probe = torch.tensor([0.3, 0.3, 0.5, 0.5, 0.0, 0.0])
         for t in range(len(rounds)):  # settings out of range show on a small clustering, now and not hours later
-            assign(probe, torch.full_like(probe, 0.01), 1.0, round=t, rounds=len(rounds))
+            assign(probe, torch.full_like(probe, 0.01), replace(rounds[t], fraction=1.0))
+    with blaming(cfg, "sigma_join"):
+        join = instantiate(cfg.sigma_join)
+        join(probe, torch.full_like(probe, 0.01), torch.zeros(len(probe), dtype=torch.int32))
     count = cfg.fixing.get("norm_images", 0)
     proposal = learning if isinstance(learning, ApotLearning) else proposal_of(cfg, measurement)
     return WeightFixing(
         rounds,
         assign=learning.assign if isinstance(learning, StraightThrough) else assign,
-        join=instantiate(cfg.sigma_join),
+        join=join,
         recluster=cfg.fixing.get("recluster", "all"),
         per_tensor=cfg.method.get("per_tensor", False),
         propose=proposal,
@@ -158,9 +159,12 @@ def classifier_of(cfg: DictConfig, measurement: Measurement, fixing: WeightFixin
     mixup, criterion = mixing(cfg, data.num_classes)
     with blaming(cfg, "method"):
         penalty = instantiate(cfg.method.penalty)
-    optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
     with blaming(cfg, "optimizer"):
-        optimizer([nn.Parameter(torch.zeros(1))])  # momentum, betas, ... out of range show here
+        optimizer = instantiate(cfg.optimizer)
+        tried = optimizer([nn.Parameter(torch.zeros(1))])  # momentum, betas, ... out of range show here
+    with blaming(cfg, "scheduler"):
+        scheduler = instantiate(cfg.scheduler)
+        scheduler(tried, ends)
     with blaming(cfg, "distillation"):
         distillation = Distillation(weight=cfg.distillation.weight, temperature=cfg.distillation.temperature)
     return Classifier(
@@ -172,35 +176,6 @@ def classifier_of(cfg: DictConfig, measurement: Measurement, fixing: WeightFixin
         penalty=None if penalty is None else penalty(fixing),
         distillation=distillation if distillation.weight else None,
         scheduler=lambda optimizer, _: scheduler(optimizer, ends),
-    )
-
-
-def gaussian_baseline_of(
-    cfg: DictConfig, classifier: Classifier, arguments: Mapping[str, Any]
-) -> Callable[[nn.Module, DataModule | StreamModule], None] | None:
-    """What trains mu and sigma together before round 0, once for all runs that share it; None without."""
-    epochs = cfg.baseline.get("gaussian_epochs", 0)
-    if not epochs:
-        return None
-    if not cfg.method.gaussian:
-        raise ValueError(
-            f"baseline.gaussian_epochs={epochs} needs a method with sigma, method={cfg.method.name} has none"
-        )
-    kept = ("seed", "model", "dataset", "baseline", "scope", "prior", "regulariser", "optimizer", "trainer")
-    recipe = {**{key: value for key, value in to_dict(cfg).items() if key in kept}, "released": cfg.fixing.released}
-    kind = ReleasedLearning if cfg.fixing.released else GaussianLearning
-    settings = cfg.regulariser
-    pull = instantiate(settings.pull)
-    return partial(
-        train_gaussian_once,
-        folder=Path(cfg.baseline.folder) / f"{cfg.model.name}-gaussian-{content_hash(recipe)}".replace("/", "_"),
-        epochs=epochs,
-        optimizer=instantiate(cfg.optimizer),
-        learning=partial(kind, regulariser=pull, weight=settings.weight, biases=settings.biases),
-        seed=cfg.seed,
-        trainer=dict(arguments),
-        criterion=classifier.criterion,
-        mixup=classifier.mixup,
     )
 
 
@@ -216,28 +191,3 @@ def _sigmas(cfg: DictConfig, scope: Scope, data: DataModule | StreamModule) -> S
         images = partial(data.calibration, prior.images, batch_size=25)
         return lambda model: prior.sigmas(model, scope, images())
     return lambda model: {name: prior(model.get_parameter(name)) for name in names_in_scope(model, scope)}
-
-
-def baseline_of(cfg: DictConfig, arguments: Mapping[str, Any]) -> Baseline | None:
-    """Say how the starting network is trained, and where it is kept for runs like this one; None if it has weights."""
-    if cfg.model.checkpoint or cfg.model.pretrained:
-        return None
-    recipe = {
-        "model": to_dict(cfg.model),
-        "dataset": {k: v for k, v in to_dict(cfg.dataset).items() if k != "workers"},
-        "baseline": {k: v for k, v in to_dict(cfg.baseline).items() if k not in ("folder", "gaussian_epochs")},
-        "seed": cfg.seed,
-        "precision": cfg.trainer.precision,
-    }
-    name = f"{cfg.model.name}-{cfg.dataset.name}-{content_hash(recipe)}".replace("/", "_")
-    optimizer = instantiate(cfg.baseline.optimizer)
-    with blaming(cfg, "baseline.optimizer"):
-        optimizer([nn.Parameter(torch.zeros(1))])
-    return Baseline(
-        Path(cfg.baseline.folder) / name,
-        epochs=cfg.baseline.epochs,
-        optimizer=optimizer,
-        scheduler=instantiate(cfg.baseline.scheduler),
-        seed=cfg.seed,
-        trainer=arguments,
-    )

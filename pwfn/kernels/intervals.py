@@ -1,4 +1,22 @@
-"""The free weights of a clustering round: which interval of candidates each may take, and how many of each kind."""
+"""The free weights of a clustering round: which interval of candidates each may take, and how many of each kind.
+
+The computation, step by step; delta is the reach, ``g = 2**-b`` the step, ``c_1 < ... < c_C`` the candidates:
+
+1. In multiples of the step, ``x = mu / g`` and ``s = max(sigma, 2**-20) / g``; candidates are whole numbers then, and
+   dividing by a power of two rounds nothing (``encode``).
+2. The weight may take c if ``|c - x| / s <= delta``, in float64 (the definition; ``reached`` decides it).
+3. So it may take all c in ``[x - delta s, x + delta s]``: consecutive candidates, known by the first and the number.
+4. The upper end: ``e = round(x + delta s)``, the nearest whole number, is the largest within reach or the one above it,
+   however ``x + delta s`` was rounded in its last bit (``reached``).
+5. By the comparison of 2, if ``(e - x) / s > delta`` it is the one above: e is lowered by one (``reached``).
+6. Candidates up to it: ``u = #{c : c <= e}``, by a table of all whole numbers or by a search (``reached``).
+7. The candidates are symmetric, so the lower end is the upper end of the mirrored weight: ``#{c : c < x - delta s} =
+   C - #{c : c <= -x + delta s}`` (``encode``).
+8. With zero_fix a weight of ``|x| < 1`` reaches 0 at least: ``e >= 0`` on both sides (``least``).
+9. Code: ``first * stride + number``, where stride exceeds every number: ``2 delta max(s) + 3`` whole numbers lie within
+   the longest reach (:func:`intervals`).
+10. Weights with one code are alike for every pick: their number is all that counts (:func:`histogram`).
+"""
 
 from __future__ import annotations
 
@@ -33,9 +51,15 @@ def largest(x: Tensor) -> float:
 def intervals(free: Free, grid: Tensor, reach: float, step: float, zero_fix: bool) -> tuple[Tensor, int]:
     """Which candidates each weight may take, as ``first * stride + how many``; also returns ``stride``.
 
-    In multiples of ``step``, the end of the reach is rounded to the nearest whole number and, should that be
-    too far, lowered by one: the very comparison of the definition decides. Since the candidates are symmetric,
-    the lower end is the upper end of the mirrored weight.
+    Args:
+        free: the weights, float32 ``[N]``.
+        grid: float64 ``[C]``, the candidates: sorted, symmetric multiples of ``step``.
+        reach: delta, in sigmas.
+        step: the smallest power of two.
+        zero_fix: let weights below the step take 0, however far it is.
+
+    Returns:
+        The codes, int32 or int64 ``[N]``, and the stride.
     """
     points = grid.to(free.mu.device) / step
     size, edge = len(points), int(points[-1]) + 1

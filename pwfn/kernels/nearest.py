@@ -1,4 +1,27 @@
-"""The free weights in sorted order: which candidate is the nearest to most, and which of them it takes."""
+"""The free weights in sorted order: which candidate is the nearest to most, and which of them it takes.
+
+The computation, step by step; ``w_1 <= ... <= w_N`` are the weights, ``c_1 < ... < c_C`` the candidates, a is the
+allowance:
+
+1. ``c_k`` is the nearest to w, the lower on a tie, if ``m_{k-1} < w <= m_k`` with ``m_k = (c_k + c_{k+1}) / 2``
+   (:func:`borders`).
+2. w is a float32: ``w <= m_k`` exactly if ``w <= `` the largest float32 that does not exceed ``m_k`` (:func:`borders`).
+3. So the weights nearest to ``c_k`` are the ones from place ``e_k = #{w <= m_{k-1}}`` to ``e_{k+1}``, and
+   ``n_k = F(e_{k+1}) - F(e_k)`` of them are free, F the running count of free weights (``SortedWeights.offer``).
+4. The pick is ``argmax_k n_k``; a taken set T lowers ``n_k`` by its members between the same two places
+   (``SortedWeights.most_wanted``, ``take``).
+5. Distance of w to the pick c: ``d = |w - c| / |w|``, 1 where ``w = 0``; or ``|w - c|`` (:class:`Distance`).
+6. d falls up to c and rises from it, on one side of 0: sorted by d, the weights are a merge of two runs that lie in
+   order already, ending where d exceeds a bound r (``SortedWeights.nearest``; ``Distance.span`` inverts d = r). A bound
+   that reaches past 0 makes d fall and rise again; then they are sorted.
+7. The mean over the i nearest, S_i / i with S a running sum, rises with i: the longest prefix with a mean of at most a
+   is found by counting the prefixes that comply (:func:`_prefix`).
+8. Prefixes that end with the j-th of one run hold the members of the other with a smaller d:
+   ``S = S_here(j) + S_there(#{d_there < d_j})``, one search instead of a merge (:func:`_prefix`).
+9. Weights at distance 0 add to S nothing and to i nothing, unless there is a single one (:func:`_prefix`).
+10. The bound was wide enough if the prefix ends inside it, or if a further weight, at r or more, would lift the mean
+    above a: ``S + r > a (i + 1)``. Else r doubles, from 2.5 a on (``SortedWeights.nearest``).
+"""
 
 from __future__ import annotations
 

@@ -10,21 +10,23 @@ import math
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from pwfn.rate_distortion import norm_statistics
-from pwfn.rate_distortion.assignment import TOLERANCE, Code, candidates, code_of
-from pwfn.rate_distortion.assignment import fit as fit_code
+from pwfn.rate_distortion.codebook import TOLERANCE
+from pwfn.rate_distortion.codebook import fit as fit_code
+from pwfn.rate_distortion.codes import Code, candidates, code_of
 from pwfn.rate_distortion.envelope import Envelope
 from pwfn.rate_distortion.feedback import feedback, refine
 from pwfn.rate_distortion.layers import Layer, observe
+from pwfn.rate_distortion.shift import choose_shifts
 from pwfn.scope import Place, Scope, conv_linear
 
 __all__ = ["Result", "fix"]
 
-SAMPLE = 2**16  # weights on which lambda and the codebook are found before the first pass
 PASSES = 16
 
 
@@ -70,7 +72,7 @@ def fix(
     shift: bool = False,
     sweeps: int = 1,
     temperature: float = 3.0,
-    damping: float = 0.01,
+    damping: float | None = None,
     positions: int = 128,
     norms: bool = True,
     memory: float = 2e9,
@@ -87,11 +89,13 @@ def fix(
         max_order: most powers of two that a value is a sum of.
         min_exponent: smallest power; None is 12 below the power that no weight exceeds.
         scope: which parameters; see :mod:`pwfn.scope`.
-        shift: give each parameter a power-of-two scale of its own, so that all are about equally sensitive.
+        shift: give each parameter a power-of-two scale of its own, by which one codebook serves layers of
+            different size and sensitivity.
         sweeps: how often each weight is chosen anew after error feedback.
         temperature: at which the network's probabilities are taken for the sensitivities; above 1 the images
             of which it is sure count as well.
-        damping: share of the mean diagonal added to each second moment.
+        damping: share of the mean diagonal added to each second moment; None is for each layer the share with
+            which one half of the images serves the other half best.
         positions: about how many positions of an image are looked at in each layer.
         norms: correct the running statistics of norm layers afterwards, on the same images.
         memory: bytes for second moments; beyond it they are gathered in several passes and kept on disk.
@@ -131,9 +135,8 @@ def fix(
             memory=memory,
             folder=folder,
         )
-        if shift:
-            _equalise(layers)
-        start, scale = _first_code(layers, bits, max_unique, max_order, min_exponent)
+        first = partial(_first_code, layers, bits, max_unique, max_order, min_exponent)
+        start, scale = choose_shifts(layers, first) if shift else first()
         code, index, scale = _settle(layers, start, scale, bits, sweeps)
         result = _write(layers, code, index, scale)
     count = norm_statistics.correct(model, reference, batches) if reference is not None else 0
@@ -158,25 +161,13 @@ def _once(places: Iterable[Place]) -> list[Place]:
     return list(seen.values())
 
 
-def _equalise(layers: list[Layer]) -> None:
-    """Scale each layer so that an error of its scaled weights costs about what one costs on average."""
-    logs = [float(layer.sensitivity.double().log2().mean()) for layer in layers]
-    sizes = [layer.w.numel() for layer in layers]
-    mean = sum(log * size for log, size in zip(logs, sizes, strict=True)) / sum(sizes)
-    for layer, log in zip(layers, logs, strict=True):
-        layer.scale(round((mean - log) / 2))
-
-
 def _first_code(
     layers: list[Layer], bits: float, max_unique: int, max_order: int, min_exponent: int | None
 ) -> tuple[Code, float]:
-    """Codebook and lambda of an assignment without feedback, of a sample of the weights."""
+    """Codebook and lambda of an assignment without feedback."""
     w = torch.cat([layer.w.flatten() for layer in layers])
     sensitivity = torch.cat([layer.sensitivity.flatten() for layer in layers])
     values = candidates(w, max_order=max_order, min_exponent=min_exponent)
-    if len(w) > SAMPLE:  # feedback will change the code anyway
-        part = torch.linspace(0, len(w) - 1, SAMPLE, device=w.device, dtype=torch.float64).long()
-        w, sensitivity = w[part], sensitivity[part]
     scale, code = fit_code(w, sensitivity, values, bits=bits, max_unique=max_unique)
     return code, scale
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -58,24 +58,32 @@ def pareto(groups: Sequence[Group], dataset: str) -> Figure:
             for point in published:
                 _published(axes, point, cost, marker[point.model], colour[point.method])
             axes.set_xlabel(label)
-            low, high = axes.dataLim.intervalx
-            if 0 < 20 * low < high:
-                axes.set_xscale("log")
-                axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-                axes.xaxis.set_minor_formatter(NullFormatter())
+            _spread(axes)
         panels[0].set_ylabel("test top-1 (%)")
         panels[0].set_ylim(bottom=max(panels[0].get_ylim()[0], floor - 0.3))
-        handles = [Line2D([], [], color=colour[m], lw=4, label=m) for m in methods]
-        handles += [Line2D([], [], color="black", ls="", marker=marker[m], label=m) for m in models]
-        handles.append(Line2D([], [], color="black", ls="--", lw=1, label="baseline"))
-        if published:
-            handles.append(_sample("none", 1.0, "published, read"))
-            handles.append(_sample("#cccccc", 0.5, "published, remembered"))
-        figure.legend(handles=handles, loc="outside right center", fontsize=8)
+        figure.legend(handles=_legend(colour, marker, published), loc="outside right center", fontsize=8)
         zeros = " (published: with or without zeros is not settled)" if published else ""
         figure.suptitle(f"Accuracy against cost · {dataset}{zeros}", fontsize=11)
     return figure
+
+
+def _spread(axes: Axes) -> None:
+    """Make the cost's axis logarithmic where costs span a factor of 20."""
+    low, high = axes.dataLim.intervalx
+    if 0 < 20 * low < high:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend(colour: Mapping[str, str], marker: Mapping[str, str], published: Sequence[Published]) -> list[Line2D]:
+    handles = [Line2D([], [], color=shade, lw=4, label=method) for method, shade in colour.items()]
+    handles += [Line2D([], [], color="black", ls="", marker=shape, label=model) for model, shape in marker.items()]
+    handles.append(Line2D([], [], color="black", ls="--", lw=1, label="baseline"))
+    if published:
+        handles += [_sample("none", 1.0, "published, read"), _sample("#cccccc", 0.5, "published, remembered")]
+    return handles
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

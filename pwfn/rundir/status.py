@@ -5,12 +5,9 @@ It needs neither the process that launched the sweep nor SLURM's accounting; ``p
 
 from __future__ import annotations
 
-import csv
 import json
-import logging
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +16,10 @@ from filelock import FileLock, Timeout
 
 from pwfn.rundir import slurm
 from pwfn.rundir.failure import last_failure
+from pwfn.rundir.figures import round_figures
 from pwfn.rundir.files import read_json
 
-__all__ = ["ALIVE", "ENDED", "LOCK", "Run", "status", "validation_accuracy", "watch"]
-
-log = logging.getLogger(__name__)
+__all__ = ["ALIVE", "ENDED", "LOCK", "Run", "status"]
 
 ALIVE = ("queued", "running")
 """States of runs that will go on by themselves."""
@@ -89,38 +85,6 @@ def status(folder: Path) -> list[Run]:
     return [_run(folder, name, latest.get(name, {}), told) for name in names]
 
 
-def watch(folder: Path, names: Sequence[str], seconds: float, alive: Callable[[], bool]) -> list[Run]:
-    """Look at some runs of a sweep every few seconds until none of them moves.
-
-    Twice before one is called stopped: on a shared file system its last files may come late.
-
-    Args:
-        folder: the sweep.
-        names: folders of the runs.
-        seconds: between two looks.
-        alive: whether processes are known to go on, whatever the files say.
-    """
-    still = False
-    while True:
-        try:
-            found = {run.folder.name: run for run in status(folder)}
-        except OSError as error:
-            log.warning("%s; looking again", error)
-        else:
-            runs = [found[name] for name in names]
-            moves = alive() or any(run.state in ALIVE for run in runs)
-            if not moves and (still or all(run.state == "finished" for run in runs)):
-                return runs
-            still = not moves
-        time.sleep(seconds)
-
-
-def validation_accuracy(folder: Path) -> float:
-    """Top-1 accuracy of a run on validation data after its last round, in percent; NaN before the first."""
-    rows = _rounds(folder)
-    return float(rows[-1].get("acc1_after") or "nan") if rows else float("nan")
-
-
 def _entries(listed: Path) -> list[dict[str, Any]]:
     """What the launcher wrote of each job; a line that was cut off, as by a full disk, is left out."""
     entries = []
@@ -158,7 +122,8 @@ def _run(sweep: Path, name: str, entry: Mapping[str, Any], known: Mapping[str, s
         reason = failure or summary.get("error", "raised")
     else:
         reason = damage or told.reason or told.word.lower() or "ended without a result"
-    return Run(folder, tuple(entry.get("overrides", ())), job, state, reason, told, _figures(folder, summary), log)
+    final = {name: summary[name] for name in ("acc1", "unique", "entropy") if name in summary}
+    return Run(folder, tuple(entry.get("overrides", ())), job, state, reason, told, round_figures(folder) | final, log)
 
 
 def _ended(folder: Path) -> bool:
@@ -192,17 +157,3 @@ def _locked(folder: Path) -> bool:
             return False
     except Timeout:
         return True
-
-
-def _rounds(folder: Path) -> list[dict[str, str]]:
-    path = folder / "rounds.csv"
-    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
-
-
-def _figures(folder: Path, summary: Mapping[str, Any]) -> dict[str, float]:
-    rows = _rounds(folder)
-    figures: dict[str, float] = {}
-    if rows:
-        wanted = {"round": "round", "acc1": "acc1_after", "unique": "unique", "entropy": "entropy"}
-        figures = {name: float(rows[-1][column]) for name, column in wanted.items() if rows[-1].get(column)}
-    return figures | {name: summary[name] for name in ("acc1", "unique", "entropy") if name in summary}

@@ -29,7 +29,7 @@ from pwfn.experiment.evaluation import accuracy
 from pwfn.experiment.run import evaluate
 from pwfn.gaussian import gaussian_weights
 from pwfn.learning import Attraction, GaussianLearning, Schedule
-from pwfn.rounds import Rounds
+from pwfn.rounds import Round, Rounds
 
 ROUNDS = Rounds((0.3, 0.7, 1.0), first_epochs=1, first_fraction=1.0, rest_epochs=1)
 CONFIG = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.25,) * 3, "interpolation": "bilinear", "crop_pct": 1}
@@ -67,9 +67,9 @@ class Dump(L.Callback):
     def __init__(self, folder: Path, steps: Steps) -> None:
         self.folder, self.steps, self.clusterings = folder, steps, 0
 
-    def assign(self, mu: Tensor, sigma: Tensor, fraction: float, *, round: int, rounds: int) -> Assignment:
+    def assign(self, mu: Tensor, sigma: Tensor, round: Round) -> Assignment:
         self.clusterings += 1
-        return clustering.assign(mu, sigma, fraction)
+        return clustering.assign(mu, sigma, round.fraction)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         if trainer.is_last_batch:

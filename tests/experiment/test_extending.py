@@ -26,13 +26,12 @@ import math
 from torch import Tensor
 
 from pwfn.assignment import Assignment, Pick, from_picks
+from pwfn.rounds import Round
 
 
-def grid(
-    mu: Tensor, sigma: Tensor, fraction: float, *, round: int, rounds: int, fixed_before: int = 0, step: float
-) -> Assignment:
+def grid(mu: Tensor, sigma: Tensor, round: Round, *, step: float) -> Assignment:
     values, group = (mu / step).round().unique(return_inverse=True)
-    farthest = (mu - step * values[group]).abs().argsort()[math.ceil(fraction * len(mu)) :]
+    farthest = (mu - step * values[group]).abs().argsort()[math.ceil(round.fraction * len(mu)) :]
     group = group.int()
     group[farthest] = -1
     counts = (group + 1).bincount(minlength=len(values) + 1)[1:]

@@ -36,9 +36,10 @@ from pwfn.experiment.checkpoints import checkpointing
 from pwfn.experiment.interruption import shielded
 from pwfn.report.__main__ import main
 from pwfn.rundir.failure import first_failure
+from pwfn.rundir.figures import validation_accuracy
 from pwfn.rundir.naming import config_hash, run_name, sweep_name
 from pwfn.rundir.provenance import git_state, snapshot
-from pwfn.rundir.status import status, validation_accuracy
+from pwfn.rundir.status import status
 from pwfn.rundir.status_table import print_status
 
 SWEEPS = ["delta", "paper_imagenet", "prior", "regulariser", "released", "schedule", "seeds", "sigma_join"]

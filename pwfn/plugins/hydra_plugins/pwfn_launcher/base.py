@@ -64,9 +64,10 @@ class Launcher(BaseSubmititLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Start what is neither finished nor under way; unless detached, return when all have ended."""
+        from pwfn.rundir.figures import validation_accuracy
         from pwfn.rundir.naming import swept_keys
-        from pwfn.rundir.status import validation_accuracy, watch
         from pwfn.rundir.status_table import print_status
+        from pwfn.rundir.watching import watch
 
         sweep = Path(self.config.hydra.sweep.dir).absolute()
         jobs: list[submitit.Job[Any]] = []

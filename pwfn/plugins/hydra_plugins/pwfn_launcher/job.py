@@ -43,19 +43,11 @@ def carry_out(launcher: Any, cfg: DictConfig, singletons: Any, gpus: str | None)
     """
     sys.path.insert(0, str(launcher.code))  # the copy made at submission, before anything imports pwfn
     environment = submitit.JobEnvironment()
-    if environment.cluster == "local":  # submitit hides all GPUs there
-        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-        os.environ.update({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus})
-        if environment.num_tasks > 1:  # Lightning need not start the other ranks, and could not: it knows launch.py
-            os.environ.update(LOCAL_RANK=str(environment.local_rank), NODE_RANK="0")
-    # submitit gives up where the controller does not answer
-    type.__setattr__(SlurmJobEnvironment, "_requeue", lambda self, countdown: requeue(self.job_id))
+    if environment.cluster == "local":
+        _show_devices(environment, gpus)
     Singleton.set_state(singletons)
     setup_globals()
-    # forked children, loader workers above all, must not requeue the job
-    os.register_at_fork(after_in_child=_forget_signals)
-    terminated: list[int] = []
-    signal.signal(signal.SIGTERM, lambda signum, frame: terminated.append(signum))
+    terminated = _take_signals()
     folder = Path(cfg.hydra.sweep.dir, cfg.hydra.sweep.subdir)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -77,6 +69,30 @@ def carry_out(launcher: Any, cfg: DictConfig, singletons: Any, gpus: str | None)
     if terminated:  # SLURM ends the job: what broke meanwhile is no failure of the run
         _end(environment, folder)
         sys.exit(128 + signal.SIGTERM)
+    raise JobFailed(_failed(environment, folder, error)) from error
+
+
+def _show_devices(environment: submitit.JobEnvironment, gpus: str | None) -> None:
+    """Give a job on this machine its GPUs, all of which submitit hides, and its ranks what Lightning asks of SLURM."""
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    os.environ.update({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus})
+    if environment.num_tasks > 1:  # Lightning need not start the other ranks, and could not: it knows launch.py
+        os.environ.update(LOCAL_RANK=str(environment.local_rank), NODE_RANK="0")
+
+
+def _take_signals() -> list[int]:
+    """Requeue the job by our own means and note SIGTERM, in a list that is empty until it comes."""
+    # submitit gives up where the controller does not answer
+    type.__setattr__(SlurmJobEnvironment, "_requeue", lambda self, countdown: requeue(self.job_id))
+    # forked children, loader workers above all, must not requeue the job
+    os.register_at_fork(after_in_child=_forget_signals)
+    terminated: list[int] = []
+    signal.signal(signal.SIGTERM, lambda signum, frame: terminated.append(signum))
+    return terminated
+
+
+def _failed(environment: submitit.JobEnvironment, folder: Path, error: BaseException) -> str:
+    """Note in the run's folder why the first of its ranks failed; return that."""
     from pwfn.rundir.failure import first_failure, mark_failed
 
     first = first_failure(environment.paths.folder, environment.global_rank, f"{type(error).__name__}: {error}")
@@ -84,7 +100,7 @@ def carry_out(launcher: Any, cfg: DictConfig, singletons: Any, gpus: str | None)
     if environment.global_rank != 0:  # the first rank may just be noting that the run is under way
         time.sleep(5)
         mark_failed(folder, first)
-    raise JobFailed(first) from error
+    return first
 
 
 def _acquire(lock: FileLock, environment: submitit.JobEnvironment) -> None:
