@@ -122,6 +122,7 @@ RULES: list[Rule] = [
     ("dataset.mixup.label_smoothing", _number(0, 0.9999), "a number from 0 to 0.9999"),
     ("evaluation.draws", _list_of(_whole(1, 10**4)), "a list of whole numbers from 1 to 10000"),
     ("evaluation.noise", _list_of(_number(0, 1e6)), "a list of numbers, 0 or more"),
+    ("evaluation.round_draws", _whole(0, 1000), "a whole number from 0 to 1000"),
     ("evaluation.noise_draws", _whole(1, 1000), "a whole number from 1 to 1000"),
     ("evaluation.round_draws", _whole(0, 1000), "a whole number from 0 to 1000"),
     ("evaluation.seed", *SEED),
@@ -151,8 +152,7 @@ RULES: list[Rule] = [
     ("fixing.straight_through.freeze", *SHARE),
     ("fixing.straight_through.power", _number(0, 4), "a number from 0 to 4"),
     ("fixing.post_training.images", *COUNT),
-    ("fixing.post_training.augmented", *YES_NO),
-    ("fixing.post_training.shift", *YES_NO),
+    *((f"fixing.post_training.{name}", *YES_NO) for name in ("augmented", "shift")),
     ("fixing.post_training.sweeps", _whole(0, 1000), "a whole number from 0 to 1000"),
     *((f"logger.{name}", *TEXT_OR_NULL) for name in ("project", "entity", "group", "notes")),
     ("logger.tags", _list_of(_text), "a list of texts"),
@@ -194,7 +194,7 @@ RULES: list[Rule] = [
     ("trainer.log_every_n_steps", *COUNT),
     ("trainer.deterministic", *_one_of(True, False, "warn")),
     ("trainer.benchmark", *_one_of(None, True, False)),
-    *((f"trainer.{name}", *YES_NO) for name in ("enable_progress_bar", "enable_model_summary")),
     *((f"trainer.{name}", *YES_NO) for name in ("compile", "channels_last")),
+    *((f"trainer.enable_{name}", *YES_NO) for name in ("progress_bar", "model_summary")),
 ]
 """Precision and accelerator are left to Lightning, which knows what there is."""

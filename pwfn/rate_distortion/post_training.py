@@ -9,7 +9,7 @@ import copy
 import math
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -22,41 +22,13 @@ from pwfn.rate_distortion.codes import Code, candidates, code_of
 from pwfn.rate_distortion.envelope import Envelope
 from pwfn.rate_distortion.feedback import feedback, refine
 from pwfn.rate_distortion.layers import Layer, observe
+from pwfn.rate_distortion.result import Result, write
 from pwfn.rate_distortion.shift import choose_shifts
 from pwfn.scope import Place, Scope, conv_linear
 
 __all__ = ["Result", "fix"]
 
 PASSES = 16
-
-
-@dataclass(frozen=True)
-class Result:
-    """What fixing did.
-
-    Attributes:
-        bits: entropy of the codebook's values over the weights in scope, bits a weight.
-        unique: number of values in the codebook.
-        unique_weights: number of distinct weights; more than ``unique`` where layers have scales.
-        scale: lambda, nats of mean loss that a bit may cost.
-        distortion: predicted rise of the mean loss, nats, at the temperature of the observation.
-        zeros: number of weights that are 0.
-        weights: number of weights in scope.
-        share: part of ``distortion`` that each parameter brings, by name; sums to 1.
-        exponents: each parameter's power-of-two scale, by name; all 0 without scales.
-        norm_layers: how many norm layers had their statistics corrected.
-    """
-
-    bits: float
-    unique: int
-    unique_weights: int
-    scale: float
-    distortion: float
-    zeros: int
-    weights: int
-    norm_layers: int
-    share: dict[str, float] = field(repr=False)
-    exponents: dict[str, int] = field(repr=False)
 
 
 @torch.no_grad()
@@ -138,7 +110,7 @@ def fix(
         first = partial(_first_code, layers, bits, max_unique, max_order, min_exponent)
         start, scale = choose_shifts(layers, first) if shift else first()
         code, index, scale = _settle(layers, start, scale, bits, sweeps)
-        result = _write(layers, code, index, scale)
+        result = write(layers, code, index, scale)
     count = norm_statistics.correct(model, reference, batches) if reference is not None else 0
     model.train(training)
     return replace(result, norm_layers=count)
@@ -197,34 +169,3 @@ def _choose(layer: Layer, code: Code, scale: float, sweeps: int) -> Tensor:
     u, h = layer.load()
     index = feedback(layer.w, u, layer.g, scale, code.values, code.lengths)
     return refine(layer.w, h, layer.g, scale, code.values, code.lengths, index, sweeps=sweeps) if sweeps else index
-
-
-def _write(layers: list[Layer], code: Code, index: Tensor, scale: float) -> Result:
-    """Put the values into the parameters."""
-    parts = index.split([layer.w.numel() for layer in layers])
-    losses = []
-    for layer, part in zip(layers, parts, strict=True):
-        values = code.values.to(layer.w)[part.long()].view_as(layer.w)
-        errors = layer.w - values
-        if layer.g is None:
-            losses.append(float((0.5 * layer.sensitivity * errors.square()).double().sum()))
-        else:
-            h = layer.load()[1]
-            losses.append(float((0.5 * layer.g[:, :, None] * errors * (errors @ h)).double().sum()))
-        scaled = torch.ldexp(values, torch.tensor(layer.exponent))
-        layer.parameter.data.copy_(scaled.view_as(layer.parameter))
-    total = sum(losses)
-    weights = torch.cat([layer.parameter.detach().flatten() for layer in layers])
-    used = code_of(code.values, index.bincount(minlength=len(code.values)))
-    return Result(
-        bits=used.entropy,
-        unique=len(used.values),
-        unique_weights=len(weights.unique()),
-        scale=scale,
-        distortion=total,
-        zeros=int((weights == 0).sum()),
-        weights=len(weights),
-        norm_layers=0,
-        share={layer.name: loss / max(total, 1e-30) for layer, loss in zip(layers, losses, strict=True)},
-        exponents={layer.name: layer.exponent for layer in layers},
-    )
