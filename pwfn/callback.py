@@ -17,7 +17,6 @@ from pwfn.assignment import Assignment
 from pwfn.fixing import Recluster, SigmaJoin, fix, write
 from pwfn.gaussian import flat_weights, gaussian_weights
 from pwfn.method import Method
-from pwfn.post_training import PostTraining
 from pwfn.ranks import broadcast_from_rank_0, ignore_in_ddp_broadcast, is_clustering_rank, seed_rank
 from pwfn.record import Fixing, figures, picks
 from pwfn.refusal import require_fit
@@ -55,7 +54,7 @@ class WeightFixing(L.Callback):
         join: SigmaJoin = sigma_join.std_mu,
         recluster: Recluster = "all",
         per_tensor: bool = False,
-        propose: PostTraining | None = None,
+        propose: Callable[[nn.Module], Assignment] | None = None,
         refresh: Callable[[nn.Module], None] | None = None,
         evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
         listener: Callable[[L.Trainer, Fixing], None] | None = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any, Literal
 
 import lightning as L
@@ -21,6 +20,7 @@ __all__ = [
     "GaussianLearning",
     "Schedule",
     "pull_sigmas",
+    "regularised",
 ]
 # Attraction: configurations name it here
 
@@ -56,7 +56,7 @@ def pull_sigmas(
             knows eps by its size alone and is linear in it or free of it, so that this averages the pulls
             (``linear_on_grad``, which is not linear, weighs the mean size against the gradient of the whole step).
     """
-    for tensor in _regularised(model, biases):
+    for tensor in regularised(model, biases):
         sigma, eps = tensor.sigma, tensor.eps if sizes is None else sizes.get(tensor)
         if sigma is None or sigma.grad is None or eps is None:
             continue
@@ -121,7 +121,7 @@ class GaussianLearning(L.Callback):
         if trainer.accumulate_grad_batches == 1 or self.phase == "mu":
             return
         self._micro_batches += 1
-        for tensor in _regularised(pl_module, self.biases):
+        for tensor in regularised(pl_module, self.biases):
             if tensor.eps is not None:
                 size = tensor.eps.abs()
                 self._sizes[tensor] = self._sizes[tensor].add_(size) if tensor in self._sizes else size
@@ -132,8 +132,7 @@ class GaussianLearning(L.Callback):
         average = trainer.strategy.reduce if trainer.world_size > 1 else None
         if self.phase != "mu":
             sizes = {tensor: size.div_(self._micro_batches) for tensor, size in self._sizes.items()}
-            pull = partial(pull_sigmas, regulariser=self.regulariser, weight=self.weight, biases=self.biases)
-            pull(pl_module, average=average, sizes=sizes or None)
+            self._pull(pl_module, trainer.current_epoch, average=average, sizes=sizes or None)
             self._sizes, self._micro_batches = {}, 0
         if self.phase == "joint":
             return
@@ -143,6 +142,9 @@ class GaussianLearning(L.Callback):
                 mu.grad = None
             elif self.phase == "mu" and weight.sigma is not None:
                 weight.sigma.grad = None
+
+    def _pull(self, model: nn.Module, epoch: int, **arguments: Any) -> None:
+        pull_sigmas(model, self.regulariser, self.weight, biases=self.biases, **arguments)
 
     def _phase(self, epoch: int, within: float) -> Phase:
         """What learns at this share of an epoch."""
@@ -156,5 +158,6 @@ class GaussianLearning(L.Callback):
         return "mu" if way < 0.5 else "sigma"
 
 
-def _regularised(model: nn.Module, biases: bool) -> Iterator[GaussianWeight]:
+def regularised(model: nn.Module, biases: bool) -> Iterator[GaussianWeight]:
+    """The tensors whose sigma the regulariser pulls: those of two dimensions and more, or all with ``biases``."""
     return (weight for _, mu, weight in gaussian_weights(model) if biases or mu.ndim > 1)

@@ -12,11 +12,12 @@ import pytest
 import pwfn
 
 WORDS = {"apot", "assignment", "clustering", "compression", "prior", "regulariser", "rounding", "rounds", "scope"}
-WORDS |= {"grid", "sigma_join", "wfn"}
+WORDS |= {"grid", "scaled_apot", "sigma_join", "wfn"}
 """The paper's words: pure functions of tensors."""
 
 NETWORKS = {"gaussian", "learning", "released", "fixing", "callback", "classifier", "method", "record", "ranks"}
 NETWORKS |= {
+    "apot_learning",
     "attraction",
     "gaussian_weight",
     "distillation",

@@ -18,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from pwfn.distillation import Distillation
 from pwfn.experiment import validation
 from pwfn.experiment.build import blaming
 from pwfn.experiment.experiment import Experiment
@@ -28,6 +29,7 @@ from pwfn.experiment.start import baseline_of, gaussian_baseline_of
 from pwfn.experiment.training import batches_of, classifier_of, fixing_of, learning_of, measurement_of, rounds_of
 from pwfn.gaussian_weight import GaussianWeight
 from pwfn.model import architecture
+from pwfn.post_training import PostTraining
 from pwfn.released import ReleasedWeight
 from pwfn.rundir.files import read_json
 from pwfn.rundir.moved import current
@@ -62,7 +64,8 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
     with blaming(cfg, "logger"):
         log = instantiate(cfg.logger)
         make_logger = log(folder, settings, name=cfg.name, job_type=cfg.method.name)
-    steps = [part.keep if part is not None else None for part in (classifier.distillation, fixing.propose)]
+    parts = (classifier.distillation, fixing.propose)
+    steps = [part.keep if isinstance(part, Distillation | PostTraining) else None for part in parts]
     arguments = trainer_arguments(settings["trainer"])
     with blaming(cfg, "trainer"):
         try_trainer(arguments)

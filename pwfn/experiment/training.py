@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from pwfn.apot_learning import ApotLearning
 from pwfn.callback import WeightFixing
 from pwfn.classifier import Classifier
 from pwfn.dataset.loading import DataModule
@@ -25,6 +26,7 @@ from pwfn.experiment.round_files import write_round
 from pwfn.experiment.round_score import round_score
 from pwfn.experiment.shared_learning import proposal_of, refresh_norms, straight_through_of
 from pwfn.learning import GaussianLearning
+from pwfn.post_training import PostTraining
 from pwfn.released import ReleasedLearning
 from pwfn.rounds import Rounds
 from pwfn.rundir.naming import to_dict
@@ -104,7 +106,8 @@ def fixing_of(
     with blaming(cfg, "sigma_join"):
         join = instantiate(cfg.sigma_join)
         join(probe, torch.full_like(probe, 0.01), torch.zeros(len(probe), dtype=torch.int32))
-    count, proposal = cfg.fixing.get("norm_images", 0), proposal_of(cfg, measurement)
+    count = cfg.fixing.get("norm_images", 0)
+    proposal = learning if isinstance(learning, ApotLearning) else proposal_of(cfg, measurement)
     return WeightFixing(
         rounds,
         assign=learning.assign if isinstance(learning, StraightThrough) else assign,
@@ -112,7 +115,9 @@ def fixing_of(
         recluster=cfg.fixing.get("recluster", "all"),
         per_tensor=cfg.method.get("per_tensor", False),
         propose=proposal,
-        refresh=partial(refresh_norms, data=data, count=count) if count and proposal is None else None,
+        refresh=partial(refresh_norms, data=data, count=count)
+        if count and not isinstance(proposal, PostTraining)
+        else None,
         evaluate=partial(
             round_score,
             loader=data.val_dataloader,
@@ -125,7 +130,15 @@ def fixing_of(
 
 
 def learning_of(cfg: DictConfig, measurement: Measurement, rounds: Rounds, ends: list[int]) -> L.Callback:
-    """The callback that says how the weights learn between rounds: ``fixing.learning``."""
+    """The callback that says how the weights learn between rounds: the method's own, or ``fixing.learning``."""
+    if cfg.method.get("learning"):
+        if cfg.fixing.learning != "gaussian":
+            raise ValueError(
+                f"method={cfg.method.name} says itself how it learns: leave fixing={cfg.fixing.learning} out"
+            )
+        with blaming(cfg, "method"):
+            own: L.Callback = instantiate(cfg.method.learning)
+            return own
     if cfg.fixing.learning != "straight_through":
         with blaming(cfg, "regulariser"):
             kind = ReleasedLearning if cfg.fixing.get("released") else GaussianLearning

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib.rcsetup import cycler
 
 from pwfn.report import compare
 from pwfn.report.figures import additive, measures, rounds, settings, sigmas, sizes, weights
@@ -35,7 +36,7 @@ def draw(folders: Sequence[Path], to: Path) -> dict[str, str | None]:
     outcome: dict[str, str | None] = {}
     for name, (title, plot) in FIGURES.items():
         try:
-            with mpl.rc_context(STYLE):
+            with mpl.rc_context({**STYLE, "axes.prop_cycle": cycler(color=mpl.color_sequences["tab20"])}):
                 figure, rows = plot(shown)
                 figure.suptitle(title, fontsize=11)
                 save(figure, to / f"{name}.png")

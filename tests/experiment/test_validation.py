@@ -52,6 +52,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "a whole number from 1 to 1000": ([1, 3], [0, -1, 10**6, *NO_WHOLE]),
     "a whole number from 1 to 4096": ([1, 64], [0, -1, 100000, 10**9, *NO_WHOLE]),
     "a whole number from 1 to 6": ([1, 6], [0, 7, 100, *NO_WHOLE]),
+    "a whole number from 2 to 16": ([2, 8, 16], [1, 17, -3, *NO_WHOLE]),
     "a whole number, 0 or more": ([0, 4000], [-1, *NO_WHOLE]),
     "null or a number above 0, at most 32": ([None, 5], [0, -1, INF, NAN, "x"]),
     "null or a number from 0 to 1": ([None, 0.125], [-1, 2, NAN, "x"]),
@@ -75,7 +76,15 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
 """For the words of a rule, or how they begin: values that it allows, and values that it does not."""
 
 FREE = (
-    *("_target_", "_partial_", "dataset.source", "dataset.train_transform", "fixing.rounds", "method.assign"),
+    *(
+        "_target_",
+        "_partial_",
+        "dataset.source",
+        "dataset.train_transform",
+        "fixing.rounds",
+        "method.assign",
+        "method.learning",
+    ),
     *("method.by_learning", "method.gaussian", "method.penalty", "method.rounds", "model.kwargs", "prior.seed"),
     *("regulariser.pull", "scope.path", "sigma_join.path", "trainer.accelerator", "trainer.precision"),
 )

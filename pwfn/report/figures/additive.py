@@ -53,9 +53,9 @@ def comparison(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
     panels: Any = figure.subplots(1, 4)
     for axes, name in zip(panels, ("unique", "entropy"), strict=False):
         for i, s in enumerate(found):
-            for kind, face in (("conv_linear", f"C{i % 10}"), ("inner", "none")):
+            for kind, face in (("conv_linear", f"C{i}"), ("inner", "none")):
                 here = [row for row in rows if row["setting"] == s.label and row["weights_of"] == kind]
-                style = {"ls": "", "marker": "o", "color": f"C{i % 10}", "mfc": face}
+                style = {"ls": "", "marker": "o", "color": f"C{i}", "mfc": face}
                 label = s.label if kind == "conv_linear" else None
                 axes.plot([row[name] for row in here], [row["acc1"] for row in here], label=label, **style)
     panels[0].set_xscale("log")
@@ -68,7 +68,7 @@ def comparison(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
         ("share of weights of order 1, inner layers", "energy, of a multiply-add, inner layers"),
         strict=True,
     ):
-        axes.barh(range(len(inner)), [row[name] for row in inner], color=[f"C{i % 10}" for i in range(len(inner))])
+        axes.barh(range(len(inner)), [row[name] for row in inner], color=[f"C{i}" for i in range(len(inner))])
         axes.set_yticks([])
         axes.invert_yaxis()
         axes.set_xlabel(label)

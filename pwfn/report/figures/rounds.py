@@ -59,7 +59,11 @@ def orders(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
 
 def regulariser(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
     """Draw the mean sigma by round, with the regulariser and without."""
-    kinds = {s.setting("regulariser.pull._target_") == "none" for s in shown if s.method == "pwfn"}
-    if len(kinds) < 2:
+    kinds: dict[str, set[str]] = {}
+    found = [s for s in shown if s.method == "pwfn"]
+    for s in found:
+        kinds.setdefault(s.without("regulariser."), set()).add(s.setting("regulariser.pull._target_"))
+    found = [s for s in found if "none" in (here := kinds[s.without("regulariser.")]) and len(here) > 1]
+    if not found:
         raise Lacking("no pwfn runs with a regulariser and with regulariser=none side by side")
-    return by_round("sigma_mean", "mean sigma", "pwfn")(shown)
+    return by_round("sigma_mean", "mean sigma")(found)

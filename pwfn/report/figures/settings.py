@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from pwfn.report.compare import MISSING
 from pwfn.report.figures.shown import Lacking, Rows, Shown, finish, number
 from pwfn.report.style import FINAL
+from pwfn.report.tables import heading
 
 __all__ = ["ABLATIONS", "ablations", "wfn_settings"]
 
@@ -67,7 +68,7 @@ def ablations(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
     A choice is one of :data:`ABLATIONS`; runs that differ from most in two of them, or in something else, are left out.
     """
     found = [s for s in shown if s.method == "pwfn" and s.group.figure("acc1")]
-    keys = [key for key in (found[0].differing if found else ()) if key != "method.name"]
+    keys = [key for key in (found[0].group.settings if found else ()) if key != "method.name"]
     usual = {key: Counter(s.group.settings[key] for s in found).most_common(1)[0][0] for key in keys}
     rows: Rows = []
     for s in found:
@@ -75,7 +76,7 @@ def ablations(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
         factors = {name for name, start in ABLATIONS.items() for key in unlike if key.startswith(start)}
         outside = [key for key in unlike if not any(key.startswith(start) for start in ABLATIONS.values())]
         if len(factors) <= 1 and not outside:
-            chosen = " ".join(f"{key.partition('.')[2]}={s.group.settings[key]}" for key in unlike)
+            chosen = " ".join(f"{heading(key).rpartition('.')[2]}={s.group.settings[key]}" for key in unlike)
             rows.append({"choice": next(iter(factors), "reference"), "value": chosen or "as most", **figures_of(s)})
     if len(rows) < 2 or not any(row["choice"] == "reference" for row in rows):
         raise Lacking(

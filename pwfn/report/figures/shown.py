@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,9 @@ __all__ = ["Lacking", "Plot", "Rows", "Shown", "band", "finish", "first", "numbe
 PLAIN = ("method.name", "model.name", "dataset.name")
 """Settings whose values say themselves what they are."""
 
+FEW = 4
+"""So many differing settings are all named in a label."""
+
 
 class Lacking(Exception):
     """What the runs lack for a figure."""
@@ -32,14 +36,18 @@ class Shown:
     Attributes:
         group: the runs.
         files: of each of them.
-        differing: the settings in which the runs of the figure differ.
-        label: the values of these.
+        named: the settings in which the runs of the figure differ, with what they are here; of many such settings
+            only those that are otherwise than in most runs.
     """
 
     group: compare.Group
     files: tuple[Files, ...]
-    differing: tuple[str, ...]
-    label: str
+    named: Mapping[str, str]
+
+    @property
+    def label(self) -> str:
+        """What tells the runs from the others of the figure."""
+        return self.without()
 
     @property
     def run(self) -> compare.Run:
@@ -55,12 +63,19 @@ class Shown:
         """A setting as text, as :meth:`pwfn.report.compare.Run.setting` gives it."""
         return self.run.setting(key)
 
-    def without(self, *keys: str) -> str:
-        """The values of the differing settings apart from some."""
-        return _label(self.group, [key for key in self.differing if key not in keys])
+    def without(self, *starts: str) -> str:
+        """The label, without the settings that begin in one of these ways."""
+        words = [
+            value if key in PLAIN else f"{tables.heading(key).rpartition('.')[2]}={value}"
+            for key, value in self.named.items()
+            if not key.startswith(starts)
+        ]
+        return " ".join(words) or self.method
 
 
 Rows = list[dict[str, Any]]
+"""What a figure shows, for its CSV."""
+
 Plot = Callable[[Sequence[Shown]], tuple[Figure, Rows]]
 """Draws a figure from runs, and gives the rows that it shows."""
 
@@ -70,13 +85,17 @@ def show(runs: Sequence[compare.Run]) -> list[Shown]:
     keys = compare.swept(runs)
     groups = compare.grouped(runs, keys)
     differing, _ = tables.constant(groups, keys)
-    labels = [_label(group, differing) for group in groups]
-    if len(differing) > 4:  # as many sweeps as settings: each group changes one or two
-        short = tables.brief(groups, differing, ["method.name"])
-        labels = [f"{group.settings['method.name']} {group.settings[tables.SETTINGS]}" for group in short]
+    usual: dict[str, str] = {}
+    if len(differing) > FEW:  # several sweeps: each group changes one or two
+        usual = {key: Counter(group.settings[key] for group in groups).most_common(1)[0][0] for key in differing}
+        usual.pop("method.name", None)
     return [
-        Shown(group, tuple(read(run.folder) for run in group.runs), tuple(differing), label)
-        for group, label in zip(groups, labels, strict=True)
+        Shown(
+            group,
+            tuple(read(run.folder) for run in group.runs),
+            {k: v for k in differing if (v := group.settings[k]) not in (compare.MISSING, "null", usual.get(k))},
+        )
+        for group in groups
     ]
 
 
@@ -115,12 +134,3 @@ def finish(axes: Axes, x: str, y: str, *, named: bool = True) -> None:
         legend = axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
         for text in legend.get_texts():
             text.set_text(textwrap.fill(text.get_text(), 40))  # a long label would leave no room for the axes
-
-
-def _label(group: compare.Group, keys: Collection[str]) -> str:
-    named = [key for key in keys if group.settings[key] not in (compare.MISSING, "null")]
-    words = [
-        group.settings[key] if key in PLAIN else f"{tables.heading(key).rpartition('.')[2]}={group.settings[key]}"
-        for key in named
-    ]
-    return " ".join(words) or group.settings["method.name"]

@@ -45,6 +45,7 @@ def movement(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
     0 do not count (see :func:`pwfn.experiment.movement.by_sigma`).
     """
     kept = [s for s in shown if s.files[0].movement and "layer" in s.files[0].movement[0] and s.files[0].layers]
+    kept.sort(key=lambda s: s.setting("prior._target_") != "pow2")
     one = first(
         kept, "no run has layers.csv, and movement.csv by layer: runs of earlier versions have it over all layers"
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from pwfn.report.compare import Group
 from pwfn.report.figures.settings import figures_of
@@ -50,6 +51,9 @@ def accuracy_size(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
         line = front([(row["megabytes"], row["acc1"]) for row in rows if row["dataset"] == dataset])
         axes.plot(*zip(*line, strict=True), color="black", lw=1, alpha=0.4, zorder=0)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_title(dataset, fontsize=9)
         finish(axes, "MB, model.pwfn (star: baseline in float32)", "test top-1 (%)")
     return figure, rows
@@ -67,7 +71,7 @@ def main_table(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
         {
             "model": s.setting("model.name"),
             "dataset": s.setting("dataset.name"),
-            "setting": s.without("model.name", "dataset.name"),
+            "setting": s.without("model.", "dataset.name"),
             **figures_of(s),
             "source": "measured",
         }
@@ -88,7 +92,7 @@ def main_table(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
             }
             for point in IMAGENET
         ]
-    figure = Figure(figsize=(14, 1 + 0.3 * len(rows)))
+    figure = Figure(figsize=(17, 1 + 0.3 * len(rows)))
     axes = figure.subplots()
     axes.axis("off")
     cells = [[_cell(row, name) for name in TABLE] for row in rows]
