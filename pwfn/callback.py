@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from pwfn import method, sigma_join
@@ -18,6 +19,7 @@ from pwfn.gaussian import flat_weights, gaussian_weights
 from pwfn.method import Method
 from pwfn.ranks import broadcast_from_rank_0, ignore_in_ddp_broadcast, is_clustering_rank, seed_rank
 from pwfn.record import Fixing, figures, picks
+from pwfn.refusal import require_fit
 from pwfn.rounds import Rounds
 
 __all__ = ["WeightFixing"]
@@ -28,7 +30,8 @@ class WeightFixing(L.Callback):
 
     The round runs after the last batch of its epoch, before Lightning validates: validation sees what ships.
     Train for ``rounds.epochs`` epochs. Where epochs are cut (``first_fraction``), the Trainer must have
-    ``reload_dataloaders_every_n_epochs=1``. Everything the callback knows is in the checkpoint.
+    ``reload_dataloaders_every_n_epochs=1``. Everything the callback knows is in the checkpoint. A trainer that does
+    not fit the rounds is refused when training starts, with a ValueError.
 
     Args:
         rounds: the timetable.
@@ -76,6 +79,8 @@ class WeightFixing(L.Callback):
         ignore_in_ddp_broadcast(pl_module)
         if stage == "fit" and not self.rows:
             trainer.limit_train_batches = self.rounds.batches(0)
+        if stage == "fit":
+            require_fit(self.rounds, trainer, pl_module)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.world_size > 1:
@@ -140,6 +145,13 @@ class WeightFixing(L.Callback):
         if assignment is not None and self.listener is not None:
             self.listener(trainer, Fixing(row, self.rows, self.clusters, assignment, before, after))
         return score
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, MisconfigurationException) and "limit_train_batches" in str(exception):
+            raise ValueError(
+                f"{trainer.limit_train_batches:g} of the training batches is less than one of them: "
+                "raise first_fraction, rest_fraction of the Rounds"
+            ) from exception
 
     def state_dict(self) -> dict[str, Any]:
         self._tick()

@@ -117,9 +117,11 @@ def _log_to_wandb(logger: WandbLogger, fixing: Fixing, round: float, mu: Tensor,
         columns=["round", "pick", "centroid", "count", "order", "reach"],
         data=[[round, i, *values] for i, values in enumerate(rows)],
     )
+    shares = [[round, name, share] for name, share in assignment.shares.items()]
     logger.experiment.log(
         {
             "round": round,
+            **({"fixing/distortion_by_layer": wandb.Table(["round", "layer", "share"], shares)} if shares else {}),
             "fixing/weights": _histogram(mu),
             "fixing/log2_sigma_free": _histogram(sigma[~fixed].log2()),
             "fixing/log2_sigma_fixed": _histogram(sigma[fixed].log2()),

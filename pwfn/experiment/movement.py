@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pwfn.gaussian import Flat
-from pwfn.rundir.files import write_csv
 
-__all__ = ["LOWEST_OCTAVE", "by_sigma", "write"]
+__all__ = ["LOWEST_OCTAVE", "by_sigma"]
 
 LOWEST_OCTAVE = -30
 """The lowest octave: sigma is at least 2**-30."""
@@ -60,17 +57,6 @@ def by_sigma(round: int, before: Flat, after: Flat, sizes: Mapping[str, int]) ->
     }
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return [{"round": round, **row} for row in rows if row["free"] or row["fixed"] or row["taken"]]
-
-
-def write(path: Path, round: int, before: Flat, after: Flat, sizes: Mapping[str, int]) -> None:
-    """Write a round's rows into a CSV file, in place of what an interrupted try left of it and later rounds."""
-    kept: list[dict[str, Any]] = []
-    if path.exists():
-        with path.open(newline="") as file:
-            kept = [row for row in csv.DictReader(file) if int(row["round"]) < round]
-    rows = kept + by_sigma(round, before, after, sizes)
-    if rows:
-        write_csv(path, rows)
 
 
 def _octave(sigma: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pwfn.rate_distortion import norm_statistics
-from pwfn.rate_distortion.codebook import TOLERANCE
+from pwfn.rate_distortion.codebook import TOLERANCE, search
 from pwfn.rate_distortion.codebook import fit as fit_code
 from pwfn.rate_distortion.codes import Code, candidates, code_of
 from pwfn.rate_distortion.envelope import Envelope
@@ -28,7 +28,7 @@ from pwfn.scope import Place, Scope, conv_linear
 
 __all__ = ["Result", "fix"]
 
-PASSES = 16
+PASSES = 12
 
 
 @torch.no_grad()
@@ -145,22 +145,29 @@ def _first_code(
 
 
 def _settle(layers: list[Layer], code: Code, scale: float, bits: float, sweeps: int) -> tuple[Code, Tensor, float]:
-    """Feedback through all layers and counting in turn, lambda following the bits, until they are as wanted."""
-    best: tuple[float, Code, Tensor, float] | None = None
+    """Feedback through all layers and counting in turn, lambda following the bits, until they are as wanted.
+
+    Where they do not come to rest, the code stays, and lambda alone is searched for.
+    """
+
+    def choose(scale: float) -> Tensor:
+        return torch.cat([_choose(layer, code, scale, sweeps).flatten() for layer in layers])
+
+    def count(index: Tensor) -> Code:
+        return code_of(code.values, index.bincount(minlength=len(code.values)))
+
     for attempt in range(PASSES):
-        index = torch.cat([_choose(layer, code, scale, sweeps).flatten() for layer in layers])
-        used = code_of(code.values, index.bincount(minlength=len(code.values)))
-        away = abs(used.entropy - (bits - TOLERANCE / 2))
+        index = choose(scale)
+        used = count(index)
+        missing = used.entropy - (bits - TOLERANCE / 2)
         # the first passes still change the codebook
-        if attempt >= 3 and (best is None or away < best[0]):
-            best = away, code, index, scale
-            if away <= TOLERANCE / 2:
-                break
+        if attempt >= 3 and abs(missing) <= TOLERANCE / 2:
+            return code, index, scale
         # at many bits the distortion, and with it lambda, falls by 4 a bit
-        scale *= math.exp(1.386 * max(-2.0, min(2.0, used.entropy - (bits - TOLERANCE / 2))))
+        scale *= math.exp(1.386 * max(-2.0, min(2.0, missing)))
         code = used
-    assert best is not None
-    return best[1], best[2], best[3]
+    scale = search(lambda scale: count(choose(scale)).entropy, bits, scale)
+    return code, choose(scale), scale
 
 
 def _choose(layer: Layer, code: Code, scale: float, sweeps: int) -> Tensor:

@@ -18,6 +18,7 @@ from pwfn.experiment import movement
 from pwfn.gaussian import Flat
 from pwfn.report import plots, round_plots
 from pwfn.report import style as figures
+from pwfn.rundir.files import write_rows_of_round
 
 
 def flat(mu: list[float], sigma: list[float], fixed: list[bool]) -> Flat:
@@ -74,7 +75,7 @@ def test_movement_without_moves_or_noise() -> None:
 def test_resumed_runs_replace_their_rounds(tmp_path: Path) -> None:
     path = tmp_path / "movement.csv"
     for t in (0, 1, 2, 1):
-        movement.write(path, t, BEFORE, AFTER, SIZES)
+        write_rows_of_round(path, t, movement.by_sigma(t, BEFORE, AFTER, SIZES))
     with path.open() as file:
         rounds = [int(row["round"]) for row in csv.DictReader(file)]
     assert rounds == sorted(rounds) and set(rounds) == {0, 1} and rounds.count(0) == rounds.count(1) == 7
@@ -112,7 +113,7 @@ def test_names_in_scope_are_those_of_the_state_dict() -> None:
 def run(tmp_path: Path) -> Path:
     """The files of a finished run of two rounds."""
     for t in (0, 1):
-        movement.write(tmp_path / "movement.csv", t, BEFORE, AFTER, SIZES)
+        write_rows_of_round(tmp_path / "movement.csv", t, movement.by_sigma(t, BEFORE, AFTER, SIZES))
     state = {"a": torch.tensor([[0.0, 0.5], [0.75, 0.5]])}
     columns: dict[str, Any] = {"acc1_before": 60.0, "acc1_after": 50.0, "unique": 9, "unique_nonzero": 8}
     columns |= {"unique_fixed": 3, "entropy": 2.5, "entropy_nonzero": 2.0}
