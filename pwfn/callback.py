@@ -77,9 +77,9 @@ class WeightFixing(L.Callback):
         for _, _, weight in gaussian_weights(pl_module):
             weight.retrain_sigma = self.join is sigma_join.allow_retraining
         ignore_in_ddp_broadcast(pl_module)
-        if stage == "fit" and not self.rows:
-            trainer.limit_train_batches = self.rounds.batches(0)
         if stage == "fit":
+            if not self.rows:
+                trainer.limit_train_batches = self.rounds.batches(0)
             require_fit(self.rounds, trainer, pl_module)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -94,7 +94,8 @@ class WeightFixing(L.Callback):
     ) -> None:
         epochs = trainer.current_epoch + 1
         # tensors on the CPU: Lightning puts numbers on the device and reads them back, waiting for it at every step
-        shown = {"round": torch.tensor(float(self.rounds.coming(epochs - 1))), "fixed": torch.tensor(self._fixed)}
+        fixed = self.rows[-1]["fraction"] if self.rows else 0.0
+        shown = {"round": torch.tensor(float(self.rounds.coming(epochs - 1))), "fixed": torch.tensor(fixed)}
         pl_module.log_dict(shown, prog_bar=True, logger=False)
         if not trainer.is_last_batch:
             return
@@ -166,11 +167,6 @@ class WeightFixing(L.Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         trainer.limit_train_batches = checkpoint["limit_train_batches"]
-
-    @property
-    def _fixed(self) -> float:
-        """Share of the weights fixed so far."""
-        return self.rows[-1]["fraction"] if self.rows else 0.0
 
     def _tick(self) -> None:
         """Add the time since the last look to the seconds trained towards the coming round."""

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 
 from pwfn.gaussian import GaussianWeight
 from pwfn.kernels.noise import Sample
-from pwfn.learning import GaussianLearning, regularised
+from pwfn.learning import GaussianLearning
 from pwfn.prior import SIGMA_MIN
+from pwfn.pull import regularised
 from pwfn.regulariser import linear_on_grad
 
 __all__ = ["ReleasedLearning", "ReleasedWeight"]

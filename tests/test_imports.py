@@ -18,12 +18,12 @@ WORDS |= {"grid", "scaled_apot", "sigma_join", "wfn"}
 NETWORKS = {"gaussian", "learning", "released", "fixing", "callback", "classifier", "method", "record", "ranks"}
 NETWORKS |= {
     "apot_learning",
-    "attraction",
     "gaussian_weight",
     "distillation",
     "post_training",
-    "scheduler",
+    "pull",
     "refusal",
+    "scheduler",
     "sensitivity",
     "straight_through",
 }

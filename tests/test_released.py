@@ -17,7 +17,7 @@ from pwfn import clustering, prior, regulariser
 from pwfn.callback import WeightFixing, fix
 from pwfn.classifier import Classifier, parameter_groups
 from pwfn.gaussian import GaussianWeight, flat_weights, gaussian_weights, to_deterministic, to_gaussian
-from pwfn.learning import LAMBDA, pull_sigmas
+from pwfn.pull import LAMBDA, pull_sigmas
 from pwfn.released import ReleasedLearning, ReleasedWeight
 from pwfn.rounds import Rounds
 
