@@ -144,7 +144,7 @@ class Attraction:
         if self._curve is None:
             return loss.new_zeros(())
         weights = zip(gaussian_weights(model), self._free, strict=True)
-        parts = [mu.flatten().index_select(0, free) for (_, mu, _), free in weights if len(free)]
+        parts = [_free_of(mu, free) for (_, mu, _), free in weights if len(free)]
         if not parts:
             return loss.new_zeros(())
         distance = penalty(torch.cat(parts), self._curve)
@@ -165,3 +165,9 @@ class Attraction:
         centroids = torch.tensor(values, device=next(model.parameters()).device)
         self._curve = curve(centroids, zero_distance=self.zero_distance, distance=self.distance)
         self._round = rounds
+
+
+def _free_of(mu: Tensor, free: Tensor) -> Tensor:
+    """The free weights of a tensor, by their places; selecting all would cost what the penalty does."""
+    flat = mu.flatten()
+    return flat if len(free) == len(flat) else flat.index_select(0, free)

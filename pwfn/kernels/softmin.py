@@ -51,7 +51,7 @@ class _Penalty(torch.autograd.Function):
         gradient = torch.empty_like(flat)
         total = torch.zeros((), dtype=torch.float64, device=w.device)
         # operations here are too short to be worth threads of our own: torch shares each among its threads
-        parts, outs = (chunks(x, torch.get_num_threads()) for x in (flat, gradient))
+        parts, outs = (chunks(x, max(4, torch.get_num_threads())) for x in (flat, gradient))
         for part, out in zip(parts, outs, strict=True):
             value, slope = evaluate(part.float(), table)
             total += value.sum(dtype=torch.float64)

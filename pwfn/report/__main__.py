@@ -21,6 +21,8 @@ from pwfn.rundir.files import read_json
 
 __all__ = ["main"]
 
+SHOWN = ("baseline_acc1", "acc1", "unique", "entropy", "sizes.entropy_coded")  # columns of a W&B report
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line and return the exit status."""
@@ -54,7 +56,7 @@ def _compare(chosen: argparse.Namespace) -> None:
     if chosen.csv:
         found.write_csv(chosen.csv)
     if chosen.markdown:
-        found.write_markdown(chosen.markdown)
+        write_bytes(chosen.markdown, found.markdown().encode())
     plots = found.plots() if chosen.plots or chosen.html else {}
     for name, data in plots.items() if chosen.plots else ():
         write_bytes(chosen.plots / f"pareto-{name}.png", data)
@@ -125,10 +127,19 @@ def _paper(chosen: argparse.Namespace) -> None:
 
 
 def _workspace(chosen: argparse.Namespace) -> None:
-    from pwfn.report import workspace
+    from pwfn.report import panels, workspace
 
-    keys = compare.swept(compare.find(chosen.folders)) if chosen.folders else workspace.SWEPT
-    board = workspace.build(chosen.entity, chosen.project, name=chosen.name, swept=keys)
+    if chosen.report and not chosen.folders:
+        raise ValueError("--report needs the folder of a sweep: python -m pwfn.report workspace DIR --report ...")
+    runs = compare.find(chosen.folders)
+    keys = compare.swept(runs) if runs else panels.SWEPT
+    if chosen.report:
+        found = compared(chosen.folders, figures=SHOWN)
+        groups = sorted({str(run.settings["logger.group"]) for run in runs if run.settings.get("logger.group")})
+        text = {"table": found.markdown(), "note": found.note}
+        board = workspace.report(chosen.entity, chosen.project, name=chosen.name, **text, groups=groups, swept=keys)
+    else:
+        board = workspace.build(chosen.entity, chosen.project, name=chosen.name, swept=keys)
     if chosen.json:
         write_bytes(chosen.json, workspace.to_json(board).encode())
     else:

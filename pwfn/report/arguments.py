@@ -90,11 +90,12 @@ def _check_data(commands: Commands) -> None:
 
 
 def _workspace(commands: Commands) -> None:
-    command = commands.add_parser("workspace", help="a ready dashboard on W&B")
+    command = commands.add_parser("workspace", help="a ready dashboard on W&B, or a report on a sweep")
     command.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="runs that tell what was swept")
     command.add_argument("--entity", required=True, help="user or team")
     command.add_argument("--project", default="pwfn")
-    command.add_argument("--name", default="pwfn", help="of the workspace")
+    command.add_argument("--name", default="pwfn", help="of the workspace, or title of the report")
+    command.add_argument("--report", action="store_true", help="a report with the table of DIR's runs instead")
     command.add_argument("--json", type=Path, metavar="FILE", help="write it to a file, and not to W&B")
 
 

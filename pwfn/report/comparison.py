@@ -50,12 +50,10 @@ class Comparison:
         """Write the table of finished runs with unrounded figures."""
         write_csv(path, tables.csv_rows(self.groups, self.keys))
 
-    def write_markdown(self, path: Path) -> None:
-        """Write both tables."""
+    def markdown(self) -> str:
+        """Lay out both tables."""
         text = tables.markdown(self.head, self.rows, left=self.left)
-        if self.rest:
-            text += "\n" + tables.markdown(tables.UNFINISHED, self.rest, left=4)
-        write_bytes(path, text.encode())
+        return text + "\n" + tables.markdown(tables.UNFINISHED, self.rest, left=4) if self.rest else text
 
     def plots(self) -> dict[str, bytes]:
         """Draw accuracy against cost for each dataset: its name to a PNG."""

@@ -1,33 +1,13 @@
-"""A dashboard on Weights & Biases: rounds, Pareto scatter, swept settings, codebooks, plots."""
+"""A workspace and a report on Weights & Biases: the same panels, alone or below the table of a sweep."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["SWEPT", "build", "from_json", "to_json"]
+from pwfn.report.panels import SWEPT, package, sections
 
-SWEPT = ("method.name", "prior._target_", "regulariser.weight", "fixing.delta_start", "fixing.min_exponent", "seed")
-"""Settings on the parallel coordinates, where the swept ones are not given."""
-
-ROUNDS = {
-    "Top-1 on validation, before and after clustering (%)": (["fixing/acc1_before", "fixing/acc1_after"], False),
-    "Entropy (bits a weight)": (["fixing/entropy", "fixing/entropy_nonzero"], False),
-    "Unique values": (["fixing/unique", "fixing/unique_fixed"], True),
-    "Sigma of free and fixed weights": (["fixing/sigma_free", "fixing/sigma_fixed"], True),
-    "Weights that changed their centroid": (["fixing/moved"], False),
-    "Seconds a round": (["fixing/train_seconds", "fixing/cluster_seconds"], False),
-}
-"""Panels over the rounds: title, metrics, logarithmic or not."""
-
-COSTS = {
-    "entropy": "entropy (bits a weight)",
-    "sizes.entropy_coded": "model.pwfn (bytes)",
-    "unique": "unique values",
-}
-
-PLOTS = ("accuracy", "sharing", "codebook", "layers", "sigma", "movement", "reliability", "noise", "ensemble")
+__all__ = ["build", "from_json", "report", "to_json"]
 
 
 def build(entity: str, project: str, *, name: str = "pwfn", swept: Sequence[str] = SWEPT) -> Any:
@@ -44,55 +24,57 @@ def build(entity: str, project: str, *, name: str = "pwfn", swept: Sequence[str]
     Raises:
         ImportError: if the packages of the extra ``workspace`` are not installed.
     """
-    ws, wr = _packages()
-    rounds = [
-        wr.LinePlot(title=title, x="round", y=metrics, log_y=log, title_x="round", smoothing_factor=0)
-        for title, (metrics, log) in ROUNDS.items()
-    ]
-    acc1 = wr.SummaryMetric("acc1")
-    scatter = [
-        wr.ScatterPlot(title=f"Top-1 against {label}", x=wr.SummaryMetric(cost), y=acc1, log_x=cost != "entropy")
-        for cost, label in COSTS.items()
-    ]
-    columns = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(key), display_name=key) for key in swept]
-    columns += [
-        wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(metric), display_name=metric)
-        for metric in ("unique", "entropy", "acc1")
-    ]
-    tables = [wr.WeavePanelSummaryTable(table_name=table) for table in ("codebook", "layers", "fixing/centroids")]
-    sections = {
-        "Rounds": rounds,
-        "Accuracy against cost": scatter,
-        "Swept settings": [wr.ParallelCoordinatesPlot(title="Settings and results", columns=columns)],
-        "Codebooks": tables,
-        "Plots": [wr.MediaBrowser(title=plot, media_keys=[f"plots/{plot}"]) for plot in PLOTS],
-    }
+    ws = package("workspaces")
     return ws.Workspace(
         entity=entity,
         project=project,
         name=name,
-        sections=[ws.Section(name=title, panels=panels, is_open=True) for title, panels in sections.items()],
+        sections=[ws.Section(name=title, panels=panels, is_open=True) for title, panels in sections(swept).items()],
         settings=ws.WorkspaceSettings(x_axis="round"),
     )
 
 
-def to_json(workspace: Any) -> str:
-    """Return a workspace as W&B's servers are sent it."""
-    return workspace._to_model().model_dump_json(by_alias=True, exclude_none=True)
+def report(
+    entity: str,
+    project: str,
+    *,
+    name: str,
+    table: str,
+    note: str,
+    groups: Sequence[str] = (),
+    swept: Sequence[str] = SWEPT,
+) -> Any:
+    """Build a report on a sweep without saving it: its table as it is now, and below it panels that stay up to date.
+
+    Args:
+        entity, project: where it belongs.
+        name: its title.
+        table: the comparison of the runs, in Markdown.
+        note: a line on how many runs there are.
+        groups: the W&B groups that the panels show, one for each sweep; all runs of the project if empty.
+        swept: as of :func:`build`.
+
+    Returns:
+        A ``wandb_workspaces.reports.v2.Report``; ``save()`` sends it as a draft and then ``url`` says where it is.
+
+    Raises:
+        ImportError: if the packages of the extra ``workspace`` are not installed.
+    """
+    wr, expr = package("reports.v2"), package("expr")
+    chosen = [expr.Metric("Group").isin(list(groups))] if groups else []
+    blocks = [wr.TableOfContents(), wr.H1("Runs"), wr.P(note), wr.MarkdownBlock(table)]
+    for title, panels in sections(swept).items():
+        runs = wr.Runset(name="runs", filters=chosen)  # of the report's own project, which needs no look-up
+        blocks += [wr.H1(title), wr.PanelGrid(runsets=[runs], panels=panels)]
+    return wr.Report(project=project, entity=entity, title=name, description=note, blocks=blocks, width="fluid")
+
+
+def to_json(board: Any) -> str:
+    """Return a workspace, or a report, as W&B's servers are sent it."""
+    return board._to_model().model_dump_json(by_alias=True, exclude_none=True)
 
 
 def from_json(text: str) -> Any:
     """Return the workspace that :func:`to_json` wrote."""
-    ws, _ = _packages()
-    view = importlib.import_module("wandb_workspaces.workspaces.internal").View
-    return ws.Workspace._from_model(view.model_validate_json(text))
-
-
-def _packages() -> tuple[Any, Any]:
-    try:
-        return (
-            importlib.import_module("wandb_workspaces.workspaces"),
-            importlib.import_module("wandb_workspaces.reports.v2"),
-        )
-    except ImportError as error:
-        raise ImportError("the workspace needs its package: pip install -e '.[workspace]'") from error
+    view = package("workspaces.internal").View
+    return package("workspaces").Workspace._from_model(view.model_validate_json(text))
