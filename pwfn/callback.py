@@ -98,8 +98,7 @@ class WeightFixing(L.Callback):
         pl_module.log_dict(shown, prog_bar=True, logger=False)
         if not trainer.is_last_batch:
             return
-        due = self.rounds.due(epochs)
-        if due:
+        if due := self.rounds.due(epochs):
             self.run(trainer, pl_module, due)
         trainer.limit_train_batches = self.rounds.batches(epochs)
 

@@ -109,7 +109,8 @@ MISTAKES = [
     ("trainer.precision=foo", "trainer: "),
     ("trainer.accelerator=foo", "trainer: "),
     (
-        "model=cifar_resnet20 model.pretrained=true dataset.data_config.input_size=[3,32,32]",
+        "model=cifar_resnet20 model.pretrained=true dataset.data_config.input_size=[3,32,32]"
+        " dataset.data_config.mean=[0.5,0.5,0.5] dataset.data_config.std=[0.5,0.5,0.5]",
         "model.pretrained=true gives",
     ),
 ]
