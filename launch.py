@@ -6,16 +6,22 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
+import os
+import re
+import signal
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 ROOT = Path(__file__).resolve().parent
 PLUGINS = str(ROOT / "pwfn" / "plugins")
@@ -45,8 +51,10 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
     """Carry out the configured run; Hydra's optimising sweepers see what ``objective`` names, one value or several."""
     from lightning.pytorch.utilities import rank_zero_only
 
+    from pwfn.experiment.build import sentence
     from pwfn.experiment.objective import objective
     from pwfn.experiment.prepare import prepare
+    from pwfn.experiment.process import process
     from pwfn.experiment.run import execute
     from pwfn.report import console  # after composition: `--help` and mistyped options answer at once
 
@@ -56,12 +64,14 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
         "ignore", message=".*LeafSpec|The `srun` command|.*does not have many workers|The number of training"
     )
     folder = Path(HydraConfig.get().runtime.output_dir)
+    alone = HydraConfig.get().mode is RunMode.RUN
     try:
         experiment = prepare(cfg, folder)
     except (InstantiationException, ValueError, OSError) as error:
-        raise CompactHydraException(f"{_cause(error)}") from error
+        raise (SystemExit if alone else CompactHydraException)(sentence(error)) from error
     try:
-        summary = execute(experiment)
+        with process(folder) if alone else nullcontext():
+            summary = execute(experiment)
     except FloatingPointError as error:
         raise CompactHydraException(f"{error}") from error
     rank_zero_only(console.print_summary)(summary, folder)
@@ -70,24 +80,55 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
     try:
         return objective(summary, rows, cfg.objective)
     except ValueError as error:
-        raise CompactHydraException(f"{error}") from error
+        raise (SystemExit if alone else CompactHydraException)(sentence(error)) from error
 
 
-def _cause(error: BaseException) -> Any:
-    """What was wrong with the input, without the frames of instantiation around it."""
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
+def command_line(arguments: list[str]) -> int | str:
+    """Carry a command line out; gives the exit code, or what to say with exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without a letter shows ? instead of ending the run
+    if "--version" in arguments:
+        from pwfn import __version__
+
+        print(f"pwfn {__version__}")
+        return 0
+    if {"--help", "-h"} & {*arguments}:
+        from pwfn.report.options import help_text
+
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --help | head
+        print(help_text(ROOT / "conf", arguments))
+        return 0
+    if any(argument.startswith("evaluate=") for argument in arguments):
+        from pwfn.report.__main__ import main as report
+
+        folder = next(a for a in arguments if a.startswith("evaluate=")).partition("=")[2]
+        print(f"evaluate= has moved: python -m pwfn.report evaluate {folder}", file=sys.stderr)
+        return report(["evaluate", folder, *(a for a in arguments if not a.startswith("evaluate="))])
+    traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors on, instead of adding advice about itself
+    try:
+        main()
+    except (CompactHydraException, OmegaConfBaseException) as error:
+        if traceback:
+            raise
+        return _answer(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _answer(error: BaseException) -> str:
+    """What was wrong with the command line, in at most three lines."""
+    from pwfn.rundir.unset import ask_for
+
+    missing = re.search(r"Missing mandatory value: (\S+)", str(error))
+    if missing:
+        return ask_for([missing[1]])
+    lines = str(error).strip().splitlines() + str(error.__cause__ or "").splitlines()[:1]
+    return "\n".join(lines) if len(lines) <= 3 else " ".join(" ".join(lines).split())
 
 
 if __name__ == "__main__":
-    if any(argument.startswith("evaluate=") for argument in sys.argv[1:]):
-        from pwfn.report.__main__ import main as report
-
-        folder = next(a for a in sys.argv[1:] if a.startswith("evaluate=")).partition("=")[2]
-        print(f"evaluate= has moved: python -m pwfn.report evaluate {folder}", file=sys.stderr)
-        raise SystemExit(report(["evaluate", folder, *(a for a in sys.argv[1:] if not a.startswith("evaluate="))]))
-    try:
-        main()
-    except KeyboardInterrupt:
-        raise SystemExit("interrupted") from None
+    raise SystemExit(command_line(sys.argv[1:]))

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from pwfn import method, sigma_join
@@ -16,9 +17,9 @@ from pwfn.assignment import Assignment
 from pwfn.fixing import Recluster, SigmaJoin, fix, write
 from pwfn.gaussian import flat_weights, gaussian_weights
 from pwfn.method import Method
-from pwfn.post_training import PostTraining
 from pwfn.ranks import broadcast_from_rank_0, ignore_in_ddp_broadcast, is_clustering_rank, seed_rank
 from pwfn.record import Fixing, figures, picks
+from pwfn.refusal import require_fit
 from pwfn.rounds import Rounds
 
 __all__ = ["WeightFixing"]
@@ -29,7 +30,8 @@ class WeightFixing(L.Callback):
 
     The round runs after the last batch of its epoch, before Lightning validates: validation sees what ships.
     Train for ``rounds.epochs`` epochs. Where epochs are cut (``first_fraction``), the Trainer must have
-    ``reload_dataloaders_every_n_epochs=1``. Everything the callback knows is in the checkpoint.
+    ``reload_dataloaders_every_n_epochs=1``. Everything the callback knows is in the checkpoint. A trainer that does
+    not fit the rounds is refused when training starts, with a ValueError.
 
     Args:
         rounds: the timetable.
@@ -52,7 +54,7 @@ class WeightFixing(L.Callback):
         join: SigmaJoin = sigma_join.std_mu,
         recluster: Recluster = "all",
         per_tensor: bool = False,
-        propose: PostTraining | None = None,
+        propose: Callable[[nn.Module], Assignment] | None = None,
         refresh: Callable[[nn.Module], None] | None = None,
         evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
         listener: Callable[[L.Trainer, Fixing], None] | None = None,
@@ -75,8 +77,10 @@ class WeightFixing(L.Callback):
         for _, _, weight in gaussian_weights(pl_module):
             weight.retrain_sigma = self.join is sigma_join.allow_retraining
         ignore_in_ddp_broadcast(pl_module)
-        if stage == "fit" and not self.rows:
-            trainer.limit_train_batches = self.rounds.batches(0)
+        if stage == "fit":
+            if not self.rows:
+                trainer.limit_train_batches = self.rounds.batches(0)
+            require_fit(self.rounds, trainer, pl_module)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.world_size > 1:
@@ -90,7 +94,8 @@ class WeightFixing(L.Callback):
     ) -> None:
         epochs = trainer.current_epoch + 1
         # tensors on the CPU: Lightning puts numbers on the device and reads them back, waiting for it at every step
-        shown = {"round": torch.tensor(float(self.rounds.coming(epochs - 1))), "fixed": torch.tensor(self._fixed)}
+        fixed = self.rows[-1]["fraction"] if self.rows else 0.0
+        shown = {"round": torch.tensor(float(self.rounds.coming(epochs - 1))), "fixed": torch.tensor(fixed)}
         pl_module.log_dict(shown, prog_bar=True, logger=False)
         if not trainer.is_last_batch:
             return
@@ -142,6 +147,13 @@ class WeightFixing(L.Callback):
             self.listener(trainer, Fixing(row, self.rows, self.clusters, assignment, before, after))
         return score
 
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, MisconfigurationException) and "limit_train_batches" in str(exception):
+            raise ValueError(
+                f"{trainer.limit_train_batches:g} of the training batches is less than one of them: "
+                "raise first_fraction, rest_fraction of the Rounds"
+            ) from exception
+
     def state_dict(self) -> dict[str, Any]:
         self._tick()
         return {"rows": self.rows, "clusters": self.clusters, "seconds": self.seconds}
@@ -155,11 +167,6 @@ class WeightFixing(L.Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         trainer.limit_train_batches = checkpoint["limit_train_batches"]
-
-    @property
-    def _fixed(self) -> float:
-        """Share of the weights fixed so far."""
-        return self.rows[-1]["fraction"] if self.rows else 0.0
 
     def _tick(self) -> None:
         """Add the time since the last look to the seconds trained towards the coming round."""

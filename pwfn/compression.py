@@ -27,7 +27,7 @@ def entropy(w: Tensor, *, zeros: bool = True) -> float:
 
     Args:
         w: any shape.
-        zeros: whether the value 0 takes part; published WFN figures leave it out.
+        zeros: whether the value 0 takes part; whether it does in published WFN figures is not settled.
 
     Returns:
         Bits per weight (not nats); 0.0 for an empty tensor.

@@ -7,6 +7,7 @@ converts it back to the plain network, with the types and keys it had.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,13 @@ def to_gaussian(
         raise ValueError("the network has Gaussian weights already")
     seen: dict[nn.Parameter, GaussianWeight] = {}
     places = list(scope(model))
+    frozen = sum(not getattr(module, key).requires_grad for _, module, key in places)
+    if frozen:
+        warnings.warn(
+            f"{frozen} of {len(places)} parameters in scope are frozen, and share values like the others; "
+            "scope=pwfn.scope.trainable(scope) leaves them as they are",
+            stacklevel=2,
+        )
     for prefix, module, key in places:
         mu = getattr(module, key)
         if mu not in seen:

@@ -1,73 +1,28 @@
-"""How mu and sigma learn between two rounds: the regulariser's pull on sigma, and the training schedule."""
+"""How weights learn between two rounds: PWFN's schedule and pull on sigma, WFN's attraction to the centroids."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any, Literal
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
-from pwfn.attraction import Attraction
+from pwfn.callback import WeightFixing
 from pwfn.gaussian import GaussianWeight, gaussian_weights
+from pwfn.kernels.curve import Curve, curve
+from pwfn.kernels.softmin import penalty
+from pwfn.pull import LAMBDA, Regulariser, pull_sigmas, regularised
 from pwfn.regulariser import linear
 from pwfn.rounds import Rounds
 
-__all__ = [
-    "LAMBDA",
-    "Attraction",
-    "GaussianLearning",
-    "Schedule",
-    "pull_sigmas",
-]
-# Attraction: configurations name it here
+__all__ = ["Attraction", "GaussianLearning", "Schedule"]
 
-Regulariser = Callable[[Tensor, Tensor, Tensor], Tensor]
 Schedule = Literal["joint", "alternate", "halves", "sigma_only"]
 Phase = Literal["joint", "mu", "sigma"]
 
-LAMBDA = 2.0**-11
-"""The paper's weight of the regulariser."""
-
-
-@torch.no_grad()
-def pull_sigmas(
-    model: nn.Module,
-    regulariser: Regulariser,
-    weight: float = LAMBDA,
-    *,
-    biases: bool = False,
-    average: Callable[[Tensor], Tensor] | None = None,
-    sizes: Mapping[GaussianWeight, Tensor] | None = None,
-) -> None:
-    """Apply a regulariser to the gradients of sigma, after the backward pass and before the optimizer's step.
-
-    Sigma is pulled where :meth:`pwfn.gaussian.GaussianWeight.pulled` says so: of free weights, by default.
-
-    Args:
-        model: a converted network with gradients.
-        regulariser: ``regulariser(sigma, eps, grad)``, see :mod:`pwfn.regulariser`.
-        weight: lambda.
-        biases: pull the sigma of tensors with fewer than two dimensions, too.
-        average: mean over the ranks of data-parallel training, whose draws differ; None on a single process.
-        sizes: mean ``|eps|`` of each tensor over the micro-batches of a step; of the last draw if None. A pull
-            knows eps by its size alone and is linear in it or free of it, so that this averages the pulls
-            (``linear_on_grad``, which is not linear, weighs the mean size against the gradient of the whole step).
-    """
-    for tensor in _regularised(model, biases):
-        sigma, eps = tensor.sigma, tensor.eps if sizes is None else sizes.get(tensor)
-        if sigma is None or sigma.grad is None or eps is None:
-            continue
-        pull = regulariser(sigma.detach(), eps, sigma.grad)
-        if average is not None:
-            pull = average(pull)
-        where = tensor.pulled()
-        if where is None:
-            sigma.grad.sub_(pull, alpha=weight)
-        else:
-            sigma.grad.addcmul_(pull, where, value=-weight)
+R_MIN = 1e-12
+"""WFN's mean distance R counts as 0 up to here: its table, in float32, holds no smaller one."""
 
 
 class GaussianLearning(L.Callback):
@@ -121,7 +76,7 @@ class GaussianLearning(L.Callback):
         if trainer.accumulate_grad_batches == 1 or self.phase == "mu":
             return
         self._micro_batches += 1
-        for tensor in _regularised(pl_module, self.biases):
+        for tensor in regularised(pl_module, self.biases):
             if tensor.eps is not None:
                 size = tensor.eps.abs()
                 self._sizes[tensor] = self._sizes[tensor].add_(size) if tensor in self._sizes else size
@@ -132,8 +87,7 @@ class GaussianLearning(L.Callback):
         average = trainer.strategy.reduce if trainer.world_size > 1 else None
         if self.phase != "mu":
             sizes = {tensor: size.div_(self._micro_batches) for tensor, size in self._sizes.items()}
-            pull = partial(pull_sigmas, regulariser=self.regulariser, weight=self.weight, biases=self.biases)
-            pull(pl_module, average=average, sizes=sizes or None)
+            self._pull(pl_module, trainer.current_epoch, average=average, sizes=sizes or None)
             self._sizes, self._micro_batches = {}, 0
         if self.phase == "joint":
             return
@@ -143,6 +97,9 @@ class GaussianLearning(L.Callback):
                 mu.grad = None
             elif self.phase == "mu" and weight.sigma is not None:
                 weight.sigma.grad = None
+
+    def _pull(self, model: nn.Module, epoch: int, **arguments: Any) -> None:
+        pull_sigmas(model, self.regulariser, self.weight, biases=self.biases, **arguments)
 
     def _phase(self, epoch: int, within: float) -> Phase:
         """What learns at this share of an epoch."""
@@ -156,5 +113,61 @@ class GaussianLearning(L.Callback):
         return "mu" if way < 0.5 else "sigma"
 
 
-def _regularised(model: nn.Module, biases: bool) -> Iterator[GaussianWeight]:
-    return (weight for _, mu, weight in gaussian_weights(model) if biases or mu.ndim > 1)
+class Attraction:
+    """The penalty ``alpha * stop_gradient(CE / R) * R`` of WFN, R the mean soft distance to the centroids.
+
+    Its value is a fixed share of the cross-entropy at every step, and 0 where R is 0; its gradient is that of R
+    (softmin at temperature 0.05 of the free weights' distances: :func:`pwfn.kernels.softmin.penalty`).
+
+    Args:
+        fixing: the callback whose last round's centroids attract.
+        alpha: the share; 0 turns the penalty off.
+        zero_distance: up to this magnitude a weight's distance is ``|w - c|``, above it ``|w - c| / |w|``.
+        distance: ``relative``, as described; ``euclidean``: ``|w - c|`` for all weights.
+    """
+
+    def __init__(
+        self, fixing: WeightFixing, *, alpha: float, zero_distance: float = 2**-7, distance: str = "relative"
+    ) -> None:
+        if alpha < 0:
+            raise ValueError(f"alpha must be 0 or more, got {alpha}")
+        self.alpha, self.zero_distance, self.distance = alpha, zero_distance, distance
+        self.fixing = fixing
+        self._round = 0
+        self._curve: Curve | None = None
+        self._free: list[Tensor] = []
+
+    def __call__(self, model: nn.Module, loss: Tensor) -> Tensor:
+        """The penalty at this step: 0 before the first round, and once nothing is free."""
+        if self.alpha > 0:
+            self._learn_of_round(model)
+        if self._curve is None:
+            return loss.new_zeros(())
+        weights = zip(gaussian_weights(model), self._free, strict=True)
+        parts = [_free_of(mu, free) for (_, mu, _), free in weights if len(free)]
+        if not parts:
+            return loss.new_zeros(())
+        distance = penalty(torch.cat(parts), self._curve)
+        r = distance.detach()
+        return self.alpha * torch.where(r > R_MIN, loss.detach() / r, 0.0) * distance
+
+    def _learn_of_round(self, model: nn.Module) -> None:
+        """Table the soft distance to a new round's centroids, and list the weights that it left free.
+
+        A step that looked for the free weights itself would spend more on that than on the penalty.
+        """
+        rounds = len(self.fixing.rows)
+        if rounds == self._round:
+            return
+        last = self.fixing.rows[-1]["round"]
+        values = [row["centroid"] for row in self.fixing.clusters if row["round"] == last]
+        self._free = [w.free.flatten().nonzero().squeeze(1).int() for _, _, w in gaussian_weights(model)]
+        centroids = torch.tensor(values, device=next(model.parameters()).device)
+        self._curve = curve(centroids, zero_distance=self.zero_distance, distance=self.distance)
+        self._round = rounds
+
+
+def _free_of(mu: Tensor, free: Tensor) -> Tensor:
+    """The free weights of a tensor, by their places; to select all would cost a pass for nothing."""
+    flat = mu.flatten()
+    return flat if len(free) == len(flat) else flat.index_select(0, free)

@@ -7,6 +7,9 @@ In each step, eps being its draw, ``free`` 1 or 0, S, lambda and the pull those 
 - the joint norm of all gradients, the pull among them, is clipped;
 - ``v = momentum v + g + decay p`` and ``p = p - lr v`` for every p, sigma and fixed mu included, v = 0 after a round.
 
+The pull ``linear_on_grad`` does nothing before round 0. Afterwards the gradients that sigma has from the loss are made
+positive first (of weight tensors, and of biases where they are pulled).
+
 So a fixed weight drifts off its centroid c: n steps later it is ``c exp(-lr decay S_n)``,
 ``S_n = sum_k (1 - momentum**k) / (1 - momentum)``. The next round clusters what it has become. By default none of
 this happens: a fixed weight is its centroid.
@@ -18,12 +21,14 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pwfn.gaussian import GaussianWeight
 from pwfn.kernels.noise import Sample
 from pwfn.learning import GaussianLearning
 from pwfn.prior import SIGMA_MIN
+from pwfn.pull import regularised
+from pwfn.regulariser import linear_on_grad
 
 __all__ = ["ReleasedLearning", "ReleasedWeight"]
 
@@ -66,7 +71,10 @@ class ReleasedWeight(GaussianWeight):
 
 
 class ReleasedLearning(GaussianLearning):
-    """Regulariser and schedule as of :class:`pwfn.learning.GaussianLearning`, and a new optimizer after each round."""
+    """Regulariser and schedule as of :class:`pwfn.learning.GaussianLearning`, and a new optimizer after each round.
+
+    Only ``linear_on_grad`` is treated otherwise than there, as described above.
+    """
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -75,3 +83,12 @@ class ReleasedLearning(GaussianLearning):
         if batch_idx == 0 and self.rounds.due(trainer.current_epoch):
             for optimizer in trainer.optimizers:
                 optimizer.state.clear()
+
+    def _pull(self, model: nn.Module, epoch: int, **arguments: Any) -> None:
+        if getattr(self.regulariser, "func", self.regulariser) is linear_on_grad:
+            if epoch < self.rounds.first_epochs:
+                return
+            for tensor in regularised(model, self.biases):
+                if tensor.sigma is not None and tensor.sigma.grad is not None:
+                    tensor.sigma.grad.abs_()
+        super()._pull(model, epoch, **arguments)

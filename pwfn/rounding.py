@@ -12,7 +12,7 @@ from pwfn.assignment import Assignment
 from pwfn.kernels.deterministic import cumsum
 from pwfn.kernels.nearest import borders
 
-__all__ = ["apot_round", "kmeans"]
+__all__ = ["apot_round", "kmeans", "to_nearest"]
 
 SAMPLE = 2**16  # weights among which k-means finds its first centroids
 TRIALS = 8  # draws for each of them, the best is kept
@@ -38,7 +38,7 @@ def apot_round(w: Tensor, *, order: int, min_exponent: int = -7) -> Assignment:
     _check(w)
     _, exponent = math.frexp(float(w.abs().max()) if w.numel() else 0.0)  # all |w| < 2**exponent
     largest = 2.0 ** (max(exponent, min_exponent) + 1)  # candidates sum the powers below this one
-    return _to_nearest(w, apot.candidates(largest, order, min_exponent=min_exponent).to(w.device), order)
+    return to_nearest(w, apot.candidates(largest, order, min_exponent=min_exponent).to(w.device), order)
 
 
 @torch.no_grad()
@@ -73,7 +73,7 @@ def kmeans(
     if iterations < 0:
         raise ValueError(f"iterations must not be negative, got {iterations}")
     if w.numel() == 0:
-        return _to_nearest(w, w.new_zeros(1, dtype=torch.float64), 0)
+        return to_nearest(w, w.new_zeros(1, dtype=torch.float64), 0)
     value, index = w.sort()
     mass = torch.ones_like(value, dtype=torch.float64) if weights is None else _mass(weights, w)[index]
     mass_before = cumsum(mass)
@@ -87,7 +87,7 @@ def kmeans(
         if means.equal(centroids):
             break
         centroids = means
-    return _to_nearest(w, centroids, 0)
+    return to_nearest(w, centroids, 0)
 
 
 def _first_centroids(value: Tensor, mass_before: Tensor, clusters: int, seed: int) -> Tensor:
@@ -128,7 +128,17 @@ def _edges(value: Tensor, centroids: Tensor) -> Tensor:
     return torch.cat((inner.new_zeros(1), inner, inner.new_tensor([len(value)])))
 
 
-def _to_nearest(w: Tensor, codebook: Tensor, order: int) -> Assignment:
+def to_nearest(w: Tensor, codebook: Tensor, order: int) -> Assignment:
+    """Round every weight to the nearest value, the lower on a tie.
+
+    Args:
+        w: float32 ``[N]``.
+        codebook: float64 ``[C]``; what is not finite is left out.
+        order: recorded of all values.
+
+    Returns:
+        All weights fixed; the groups by ascending value, ``reaches`` their largest ``|w - c|``.
+    """
     values = codebook[codebook.isfinite()].float().unique()
     nearest = torch.bucketize(w, borders(values.double()))
     counts = nearest.bincount(minlength=len(values))

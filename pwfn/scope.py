@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from torch import nn
 
-__all__ = ["Place", "Scope", "all", "conv_linear", "conv_linear_norm", "names_in_scope"]
+__all__ = ["Place", "Scope", "all", "conv_linear", "conv_linear_norm", "names_in_scope", "trainable"]
 
 Place = tuple[str, nn.Module, str]
 """Module name, module and parameter name: where a parameter is held."""
@@ -59,6 +59,20 @@ def all(model: nn.Module) -> Iterator[Place]:
         for key, parameter in module._parameters.items():
             if parameter is not None and parameter.is_floating_point():
                 yield name, module, key
+
+
+def trainable(scope: Scope) -> Scope:
+    """Return a scope without the parameters that are frozen, that is, require no gradient.
+
+    >>> layers = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2).requires_grad_(False))
+    >>> [name for name, _, _ in trainable(conv_linear)(layers)]
+    ['0']
+    """
+
+    def places(model: nn.Module) -> Iterator[Place]:
+        return (place for place in scope(model) if getattr(place[1], place[2]).requires_grad)
+
+    return places
 
 
 def names_in_scope(model: nn.Module, scope: Scope) -> list[str]:

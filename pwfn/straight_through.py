@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pwfn.assignment import Assignment
 from pwfn.gaussian import gaussian_weights
 from pwfn.method import straight_through
-from pwfn.rate_distortion.assignment import candidates, code_of
+from pwfn.rate_distortion.codes import candidates, code_of
 from pwfn.rate_distortion.reassignment import Sharing, begin, falling, reassign, settle
 from pwfn.rounds import Round
 
@@ -84,6 +84,7 @@ class StraightThrough(L.Callback):
         self.candidates = 0  # their number
         self.step = -1  # that of the last assignment
         self.distortion = 0.0  # mean of 0.5 D (c - w)**2
+        self.shares: dict[str, float] = {}  # of the distortion, by parameter
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         for _, _, weight in gaussian_weights(pl_module):
@@ -112,7 +113,7 @@ class StraightThrough(L.Callback):
         if self.sharing is None:
             return found
         figures = {"lambda": self.sharing.scale, "expected_bits": self.sharing.code.entropy}
-        return replace(found, figures={**figures, "distortion": self.distortion})
+        return replace(found, figures={**figures, "distortion": self.distortion}, shares=self.shares)
 
     def state_dict(self) -> dict[str, Any]:
         sharing = None if self.sharing is None else (*self.sharing.code[:2], self.sharing.scale)
@@ -122,11 +123,12 @@ class StraightThrough(L.Callback):
             "step": self.step,
             "sensitivity": self.sensitivity,
             "distortion": self.distortion,
+            "shares": self.shares,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.candidates, self.step = state_dict["candidates"], state_dict["step"]
-        self.distortion = state_dict["distortion"]
+        self.distortion, self.shares = state_dict["distortion"], state_dict["shares"]
         self.sensitivity = state_dict["sensitivity"]  # measured anew it might differ in its last bits
         if state_dict["sharing"] is not None:
             values, counts, scale = state_dict["sharing"]
@@ -147,10 +149,13 @@ class StraightThrough(L.Callback):
             most = round(falling(progress, max(self.candidates, self.max_unique), self.max_unique, self.ramp))
             step = settle if last else reassign
             shared, self.sharing = step(w, sensitivity, self.sharing, target, most)
-        self.distortion = float((0.5 * sensitivity * (shared.to(w) - w).square()).double().mean())
+        losses = (0.5 * sensitivity * (shared.to(w) - w).square()).double()
+        total = float(losses.sum())
+        self.distortion, self.shares = total / len(w), {}
         start = 0
-        for _, mu, weight in gaussian_weights(model):
+        for name, mu, weight in gaussian_weights(model):
             end = start + mu.numel()
+            self.shares[name] = float(losses[start:end].sum()) / max(total, 1e-30)
             weight.centroid.copy_(torch.lerp(weight.centroid, shared[start:end].view_as(mu).to(mu.dtype), weight.free))
             start = end
 

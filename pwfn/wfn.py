@@ -12,7 +12,7 @@ Equation -> function:
     the longest prefix by distance whose mean is at most a takes c     ``SortedWeights.nearest``
     omega + 1 once it is empty, past 20 a doubled                      :func:`assign`
     ``R``, the mean soft distance of the free weights                  :func:`pwfn.kernels.softmin.penalty`
-    the penalty ``alpha stop(CE / R) R`` on the training loss          :class:`pwfn.attraction.Attraction`
+    the penalty ``alpha stop(CE / R) R`` on the training loss          :class:`pwfn.learning.Attraction`
 
 Settings: ``delta``, ``zero_distance`` (g), ``distance`` and ``alpha`` in ``conf/method/wfn.yaml``; the shares of the
 rounds in ``conf/fixing/wfn.yaml``.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pwfn import clustering, method, prior, sigma_join, wfn
+from pwfn import clustering, method, prior, scope, sigma_join, wfn
 from pwfn.assignment import Assignment, merge
 from pwfn.callback import WeightFixing
 from pwfn.classifier import Classifier
@@ -251,3 +251,63 @@ def test_empty_tensors_merge() -> None:
     empty, full = (method.kmeans(x, x, Round(), clusters=2) for x in (torch.empty(0), torch.ones(3)))
     found = merge([empty, full, empty])
     assert found.group.tolist() == [0, 0, 0] and found.centroids.tolist() == [1.0]
+
+
+class Loaded(L.LightningDataModule):
+    """Gives so many batches."""
+
+    def __init__(self, batches: int) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(TensorDataset(torch.randn(8 * self.batches, 6), torch.zeros(8 * self.batches).long()), 8)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "trainer", "converted", "said"),
+    [
+        (Rounds([0.5, 1.0], first_fraction=1.0, rest_epochs=1), {"max_epochs": 1}, True, "give the Trainer 2"),
+        (Rounds([0.5, 1.0], rest_epochs=1), {"max_epochs": 2}, True, "reload_dataloaders_every_n_epochs=1"),
+        (Rounds([1.0], first_fraction=1.0), {"max_epochs": 1}, False, "call pwfn.to_gaussian"),
+        (Rounds([1.0], first_fraction=0.05), {"max_epochs": 1}, True, "0.05 of the training batches is less than one"),
+    ],
+    ids=["too few epochs", "no reload", "no weights", "short loader"],
+)
+def test_what_does_not_fit_the_rounds_is_refused(
+    rounds: Rounds, trainer: dict[str, Any], converted: bool, said: str
+) -> None:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    net = to_gaussian(network()) if converted else network()
+    with pytest.raises(ValueError, match=said):
+        L.Trainer(**quiet, **trainer, callbacks=[WeightFixing(rounds)]).fit(
+            Classifier(net, partial(torch.optim.SGD, lr=0.05), 3), Loaded(8)
+        )
+
+
+def test_epochs_of_one_length_need_no_reload() -> None:
+    rounds = Rounds([0.5, 1.0], first_fraction=1.0, rest_epochs=1)
+    fixing = WeightFixing(rounds)
+    trainer = L.Trainer(
+        max_epochs=2,
+        callbacks=[fixing],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        accelerator="cpu",
+    )
+    trainer.fit(Classifier(to_gaussian(network()), partial(torch.optim.SGD, lr=0.05), 3), Loaded(2))
+    assert [row["fraction"] for row in fixing.rows] == [0.5, 1.0]
+
+
+def test_frozen_parameters_are_told_and_may_be_left_out() -> None:
+    model = network()
+    model[0].requires_grad_(False)
+    before = model[0].weight.clone()
+    with pytest.warns(UserWarning, match=r"2 of 4 parameters in scope are frozen.*pwfn\.scope\.trainable"):
+        to_gaussian(copy.deepcopy(model))
+    to_gaussian(model, scope=scope.trainable(scope.conv_linear))
+    fix(model, 1.0, clustering.assign)
+    assert torch.equal(model[0].weight, before) and [name for name, _, _ in gaussian_weights(model)] == [
+        *("2.weight", "2.bias")
+    ]

@@ -12,15 +12,17 @@ import pytest
 import pwfn
 
 WORDS = {"apot", "assignment", "clustering", "compression", "prior", "regulariser", "rounding", "rounds", "scope"}
-WORDS |= {"grid", "sigma_join", "wfn"}
+WORDS |= {"grid", "scaled_apot", "sigma_join", "wfn"}
 """The paper's words: pure functions of tensors."""
 
 NETWORKS = {"gaussian", "learning", "released", "fixing", "callback", "classifier", "method", "record", "ranks"}
 NETWORKS |= {
-    "attraction",
+    "apot_learning",
     "gaussian_weight",
     "distillation",
     "post_training",
+    "pull",
+    "refusal",
     "scheduler",
     "sensitivity",
     "straight_through",
@@ -59,16 +61,12 @@ KNOWING = {
         "rundir.naming",
         "plugins",
     },
-    "wandb": {"experiment.logger"},
+    "wandb": {"experiment.logger", "experiment.wandb_mode"},
     "timm": {"dataset", "model", "experiment.build", "artifact.hub"},
-    "huggingface_hub": {"artifact.hub"},
+    "huggingface_hub": {"artifact.hub", "model.reachable"},
     "optuna": {"plugins"},
 }
 """Packages that only these places, or modules, may import."""
-
-
-LONGER = {f"rate_distortion/{name}.py" for name in ("assignment", "moments", "post_training")}
-"""Files of more than 200 lines."""
 
 
 def imports(path: Path) -> set[str]:
@@ -116,8 +114,8 @@ def test_every_module_has_a_place(root: Path) -> None:
 def test_who_imports_whom(root: Path) -> None:
     for name, found in modules(root).items():
         places, packages = ALLOWED[place(name)]
-        if name == "report.__main__":  # `report evaluate` measures a run anew, `report push` uploads its network
-            places = places | {"experiment", "artifact"}
+        if name == "report.__main__":  # `evaluate` measures a run anew, `push` uploads its network, `check-data` reads
+            places = places | {"experiment", "artifact", "dataset"}
         if name == "plugins.hydra_plugins.pwfn_optuna.sweeper":  # a search looks at the objective of a run
             places = places | {"experiment"}
         assert ours(found) <= places | {place(name)}, f"{name} imports {ours(found) - places - {place(name)}}"
@@ -146,7 +144,7 @@ def test_fixing_and_classifier_do_not_know_each_other(root: Path) -> None:
 
 def test_files_stay_short(root: Path) -> None:
     lengths = {p.relative_to(root / "pwfn"): len(p.read_text().splitlines()) for p in (root / "pwfn").rglob("*.py")}
-    assert {path.as_posix() for path, lines in lengths.items() if lines > 200} <= LONGER
+    assert {path.as_posix() for path, lines in lengths.items() if lines > 200} == set()
     assert max(lengths.values()) <= 300
 
 

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from pwfn import prior, regulariser
 from pwfn.classifier import Classifier, parameter_groups
 from pwfn.gaussian import gaussian_weights, to_gaussian
-from pwfn.learning import GaussianLearning, pull_sigmas
+from pwfn.learning import GaussianLearning
+from pwfn.pull import pull_sigmas
 from pwfn.rounds import Rounds
 
 

@@ -17,7 +17,7 @@ from pwfn import clustering, prior, regulariser
 from pwfn.callback import WeightFixing, fix
 from pwfn.classifier import Classifier, parameter_groups
 from pwfn.gaussian import GaussianWeight, flat_weights, gaussian_weights, to_deterministic, to_gaussian
-from pwfn.learning import LAMBDA, pull_sigmas
+from pwfn.pull import LAMBDA, pull_sigmas
 from pwfn.released import ReleasedLearning, ReleasedWeight
 from pwfn.rounds import Rounds
 
@@ -131,3 +131,41 @@ def test_every_round_begins_with_a_new_optimizer() -> None:
     optimizer = partial(torch.optim.SGD, lr=0.01, momentum=0.9, weight_decay=1e-4)
     trainer.fit(Classifier(model, optimizer, 3), DataLoader(TensorDataset(x, x[:, :3].argmax(1)), 8))
     assert [bool(n) for n in seen] == [False, True, True, True, False, True, True, True]
+
+
+class Gradients(L.Callback):
+    """Notes the gradients of sigma, and the draw, before an optimizer step."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
+        (weight,) = (w for _, mu, w in gaussian_weights(pl_module) if mu.ndim == 2)
+        assert weight.sigma is not None and weight.sigma.grad is not None and weight.eps is not None
+        self.seen.append(tuple(t.detach().clone() for t in (weight.sigma.grad, weight.sigma, weight.eps, weight.fixed)))
+
+
+def test_linear_on_grad_is_silent_before_round_0_and_turns_gradients_after_it() -> None:
+    """Later ``|g| - lambda share``, the share that of the positive gradients, on fixed weights too."""
+    rounds = Rounds([0.5, 1.0], first_epochs=1, first_fraction=1.0, rest_epochs=1)
+    before, after, pull = Gradients(), Gradients(), partial(regulariser.linear_on_grad, s=0.05, temperature=0.1)
+    trainer = L.Trainer(
+        max_epochs=2,
+        callbacks=[before, ReleasedLearning(rounds, regulariser=pull, weight=0.25), WeightFixing(rounds), after],
+        reload_dataloaders_every_n_epochs=1,
+        accelerator="cpu",
+        **QUIET,
+    )
+    x = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    model = to_gaussian(nn.Linear(6, 3), weight=ReleasedWeight)
+    trainer.fit(
+        Classifier(model, partial(torch.optim.SGD, lr=1e-4), 3), DataLoader(TensorDataset(x, x[:, :3].argmax(1)), 8)
+    )
+    assert len(before.seen) == 4
+    for (raw, _, _, fixed), (pulled, *_) in zip(before.seen[:2], after.seen[:2], strict=True):
+        assert torch.equal(raw, pulled) and not fixed.any() and (raw < 0).any()
+    for (raw, sigma, eps, fixed), (pulled, *_) in zip(before.seen[2:], after.seen[2:], strict=True):
+        share = regulariser.linear_on_grad(sigma, eps, raw.abs())
+        assert torch.allclose(pulled, raw.abs() - 0.25 * share, atol=1e-7) and (raw < 0).any()
+        assert fixed.any() and (pulled[fixed] < 0).any()

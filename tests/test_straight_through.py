@@ -21,7 +21,7 @@ from pwfn.apot import order_of
 from pwfn.callback import WeightFixing
 from pwfn.classifier import Classifier
 from pwfn.gaussian import flat_weights, gaussian_weights, to_deterministic, to_gaussian
-from pwfn.rate_distortion.assignment import code_of
+from pwfn.rate_distortion.codes import code_of
 from pwfn.rate_distortion.reassignment import Sharing, begin, falling, follow, reassign, settle
 from pwfn.rounds import Round, Rounds
 from pwfn.straight_through import StraightThrough, normalised

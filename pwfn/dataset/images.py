@@ -49,7 +49,9 @@ class Images:
             image.load()
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             name = self.name(index) if self.name else f"number {index} of {self.place}"
-            raise ValueError(f"unreadable image {name}: {error}") from error
+            raise ValueError(
+                f"unreadable image {name}: {error}; python -m pwfn.report check-data DIR lists all below a folder"
+            ) from error
         return image
 
     def relabelled(self, labels: Sequence[int]) -> Images:

@@ -19,6 +19,7 @@ from pwfn.classifier import Classifier
 from pwfn.dataset.loading import DataModule
 from pwfn.dataset.streaming import StreamModule
 from pwfn.experiment.checkpoints import AtomicCheckpoints, checkpointing, last_checkpoint
+from pwfn.experiment.progress import progress
 from pwfn.model.network import load_weights, read_weights, save_weights
 from pwfn.rundir.files import atomic
 
@@ -80,7 +81,7 @@ def train_once(model: nn.Module, data: DataModule | StreamModule, baseline: Base
                 max_epochs=baseline.epochs,
                 logger=False,
                 reload_dataloaders_every_n_epochs=1,
-                callbacks=checkpointing(folder),
+                callbacks=[*progress(baseline.trainer), *checkpointing(folder)],
                 plugins=[LightningEnvironment(), AtomicCheckpoints()],
             )
             trainer.fit(classifier, data, ckpt_path=last_checkpoint(folder))

@@ -19,7 +19,13 @@ from pwfn.dataset.streaming import Stream, StreamModule
 from pwfn.model.network import create_timm, load_weights, require_head, require_logits
 from pwfn.rundir.naming import to_dict
 
-__all__ = ["blaming", "mixing", "network_and_data"]
+__all__ = ["blaming", "mixing", "network_and_data", "sentence"]
+
+UNFIT: tuple[type[Exception], ...] = (
+    *(AssertionError, InstantiationException, LookupError, MisconfigurationException),
+    *(RuntimeError, TypeError, ValueError),
+)
+"""What libraries raise at an argument that does not fit."""
 
 
 def network_and_data(
@@ -33,7 +39,8 @@ def network_and_data(
     Raises:
         ValueError: one sentence that names the setting to change.
     """
-    images = instantiate(cfg.dataset.source)()
+    with blaming(cfg, "dataset"):
+        images = instantiate(cfg.dataset.source)()
     first = images if isinstance(images, Stream) else images[0]
     num_classes = cfg.dataset.num_classes or first.num_classes
     model, architecture = _network(cfg, num_classes, weights=weights)
@@ -44,7 +51,9 @@ def network_and_data(
     require_logits(model, config["input_size"], num_classes)
     if cfg.trainer.get("channels_last"):
         model.to(memory_format=torch.channels_last)
-    return model, architecture, _data(cfg, images, num_classes, config)
+    with blaming(cfg, "dataset"):
+        data = _data(cfg, images, num_classes, config)
+    return model, architecture, data
 
 
 def mixing(cfg: DictConfig, num_classes: int) -> tuple[Any, nn.Module]:
@@ -80,7 +89,8 @@ def _network(cfg: DictConfig, num_classes: int, *, weights: bool) -> tuple[nn.Mo
                 f"model.pretrained=true gives {settings._target_} no weights: set model.checkpoint, or "
                 "model.pretrained=false to train the starting network first"
             )
-        model = instantiate({"_target_": settings._target_, **kwargs})
+        with blaming(cfg, "model"):
+            model = instantiate({"_target_": settings._target_, **kwargs})
         architecture = {"_target_": settings._target_, "kwargs": kwargs}
     if not weights:
         return model, architecture
@@ -118,14 +128,24 @@ def blaming(cfg: DictConfig, group: str) -> Iterator[None]:
 
     Raises:
         ValueError: ``group.argument must ...`` where the block raised ``argument must ...`` and the group has such
-            a setting, else ``group: message``.
+            a setting; the message as it is where it names the group already; else ``group: message``.
     """
     try:
         yield
-    except (InstantiationException, MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        cause: BaseException = error
-        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
-            cause = cause.__cause__
-        message = str(cause)
-        known = OmegaConf.select(cfg, group) or {}
-        raise ValueError(f"{group}.{message}" if message.split(" ")[0] in known else f"{group}: {message}") from error
+    except UNFIT as error:
+        message, known = sentence(error), OmegaConf.select(cfg, group) or {}
+        if message.split(" ")[0] in known:
+            message = f"{group}.{message}"
+        raise ValueError(message if f"{group}." in message else f"{group}: {message}") from error
+
+
+def sentence(error: BaseException) -> str:
+    """Say what was wrong, in at most three lines: without what lies around it, and what a loader worker adds."""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if lines[0].startswith("Caught "):  # torch hands a worker's error on as text, its traceback included
+        lines = [lines[-1].partition(": ")[2] or lines[-1]]
+    if isinstance(error, KeyError):
+        lines[0] = f"there is no {lines[0]}"
+    return "\n".join(lines[:3])

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from pwfn.experiment.perturbation import perturbed
+from pwfn.experiment.perturbation import drawn, perturbed
 from pwfn.experiment.score import Score, accuracies
 
-__all__ = ["Settings", "accuracy", "ensemble", "noise_curve", "perturbed", "quality"]
+__all__ = ["Loader", "Settings", "accuracy", "ensemble", "noise_curve", "perturbed", "quality"]
 
 Loader = Iterable[tuple[Tensor, Tensor]]
+"""Batches of images and class indices."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,14 @@ class Settings:
         draws: sizes of the ensembles.
         noise: scales of the weight noise, see :func:`noise_curve`.
         noise_draws: networks drawn per scale.
+        round_draws: size of the ensemble that is measured on validation images before and after each round; 0 for none.
         seed: of all draws.
     """
 
     draws: Sequence[int] = (1, 5, 10, 20)
     noise: Sequence[float] = (0.05, 0.1, 0.2)
     noise_draws: int = 3
+    round_draws: int = 0
     seed: int = 0
 
 
@@ -81,7 +84,7 @@ def quality(model: nn.Module, loader: Loader, num_classes: int) -> dict[str, Any
 @torch.no_grad()
 def ensemble(
     model: nn.Module,
-    sigma: Mapping[str, Tensor],
+    sigma: Mapping[str, Tensor] | None,
     loader: Loader,
     num_classes: int,
     draws: Sequence[int] = (1, 5, 10, 20),
@@ -95,7 +98,7 @@ def ensemble(
 
     Args:
         model: a plain network, its weights being mu; they are the same to the bit afterwards.
-        sigma: by parameter name.
+        sigma: by parameter name; None for a network converted by :func:`pwfn.to_gaussian`, which has its own.
         loader: batches of images and class indices, read once.
         num_classes: width of the logits.
         draws: sizes of the ensembles to score.
@@ -107,7 +110,7 @@ def ensemble(
     device = next(model.parameters()).device
     scores = {size: Score(num_classes).to(device) for size in sorted(set(draws))}
     model.eval()
-    with perturbed(model, sigma) as draw:
+    with drawn(model) if sigma is None else perturbed(model, sigma) as draw:
         for images, targets in _batches(loader, device):
             total: Tensor | None = None
             for size in range(1, max(scores, default=0) + 1):

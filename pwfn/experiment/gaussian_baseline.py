@@ -17,6 +17,7 @@ from pwfn.classifier import Classifier
 from pwfn.dataset.loading import DataModule
 from pwfn.dataset.streaming import StreamModule
 from pwfn.experiment.checkpoints import AtomicCheckpoints, checkpointing, last_checkpoint
+from pwfn.experiment.progress import progress
 from pwfn.learning import GaussianLearning
 from pwfn.rounds import Rounds
 from pwfn.rundir.files import atomic
@@ -65,7 +66,7 @@ def train_gaussian_once(
                 limit_val_batches=0,
                 logger=False,
                 reload_dataloaders_every_n_epochs=1,
-                callbacks=[learning(whole), *checkpointing(folder)],
+                callbacks=[learning(whole), *progress(trainer), *checkpointing(folder)],
                 plugins=[LightningEnvironment(), AtomicCheckpoints()],
             )
             network = Classifier(model, optimizer, data.num_classes, **classifier)

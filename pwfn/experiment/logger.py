@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from pwfn.experiment.interruption import shielded
+from pwfn.experiment.wandb_mode import asked_mode, wandb_mode
 from pwfn.record import Fixing
 from pwfn.rundir.files import atomic, write_json
 
 __all__ = ["csv_logger", "finish", "log_files", "log_model", "log_round", "wandb_logger"]
-
-
-MODES = ("online", "offline", "disabled")
 
 
 def wandb_logger(
@@ -35,14 +34,15 @@ def wandb_logger(
     """Check W&B's settings and return what opens the logger: one W&B run per run directory.
 
     Its id is kept in the directory, so that a resumed run keeps it, also where the directory has been moved.
-    Offline unless the user is logged in; WANDB_MODE decides where it is set.
+    How it is reached is told by :func:`pwfn.experiment.wandb_mode.wandb_mode`.
 
     Raises:
-        ValueError: if WANDB_MODE is none of W&B's.
+        ValueError: if WANDB_MODE is none of W&B's, or a setting is none of its.
     """
-    mode = os.environ.get("WANDB_MODE")
-    if mode is not None and mode not in MODES:
-        raise ValueError(f"WANDB_MODE must be one of {', '.join(MODES)}, got {mode!r}")
+    known = signature(wandb.init).parameters.keys() - {"mode"}
+    for unknown in sorted(settings.keys() - known):
+        raise ValueError(f"logger.{unknown} is no argument of wandb.init")
+    mode = asked_mode()
     parts = [resolved[group]["name"] for group in ("model", "dataset") if group in resolved]
     settings["tags"] = [*parts, *(settings.get("tags") or [])]
     return partial(_open_wandb, folder, mode, config=dict(resolved), name=name, job_type=job_type, **settings)
@@ -54,35 +54,36 @@ def _open_wandb(folder: Path, mode: str | None, **settings: Any) -> WandbLogger:
     os.environ.pop("WANDB_SERVICE", None)
     # by default a killed process loses the last 15 seconds of what it logged
     os.environ.setdefault("WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL", "1")
-    mode = mode or ("online" if wandb.login(prompt=False) else "offline")
-    logger = WandbLogger(
-        id=_run_id(folder),
-        save_dir=folder,
-        offline=mode == "offline",
-        mode=mode,
-        resume="allow",
-        settings=wandb.Settings(quiet=True),
-        **settings,
-    )
-    run = logger.experiment
-    if isinstance(run, wandb.Run):
-        run.define_metric("round")
-        run.define_metric("fixing/*", step_metric="round")
-    return logger
+    mode = rank_zero_only(wandb_mode, default="disabled")(mode)
+    run = rank_zero_only(_start)(folder, mode=mode, **settings)
+    return WandbLogger(save_dir=folder, experiment=run, mode=mode)
 
 
-@rank_zero_only
-def _write_run_id(path: Path, name: str) -> None:
-    with atomic(path) as temporary:
-        temporary.write_text(name)
+def _start(folder: Path, **settings: Any) -> wandb.Run:
+    try:
+        run = wandb.init(
+            id=_run_id(folder),
+            dir=folder,
+            resume="allow",
+            reinit="finish_previous",  # where an earlier run in this process failed
+            settings=wandb.Settings(quiet=True),
+            **settings,
+        )
+    except wandb.Error as error:
+        raise ValueError(f"W&B takes no run ({error}): see wandb login, or set WANDB_MODE=offline") from error
+    for metric, axis in (("*", "trainer/global_step"), ("fixing/*", "round")):
+        run.define_metric(axis)
+        run.define_metric(metric, step_metric=axis, step_sync=axis != "round")
+    return run
 
 
 def _run_id(folder: Path) -> str:
     """Return the id of the W&B run of a folder: drawn once, then read from its file ``wandb_id``."""
     path = folder / "wandb_id"
     if not path.exists():
-        _write_run_id(path, secrets.token_hex(6))
-    return path.read_text() if path.exists() else ""
+        with atomic(path) as temporary:
+            temporary.write_text(secrets.token_hex(6))
+    return path.read_text()
 
 
 def csv_logger(folder: Path, resolved: Mapping[str, Any], **settings: Any) -> Callable[[], CSVLogger]:
@@ -116,9 +117,11 @@ def _log_to_wandb(logger: WandbLogger, fixing: Fixing, round: float, mu: Tensor,
         columns=["round", "pick", "centroid", "count", "order", "reach"],
         data=[[round, i, *values] for i, values in enumerate(rows)],
     )
+    shares = [[round, name, share] for name, share in assignment.shares.items()]
     logger.experiment.log(
         {
             "round": round,
+            **({"fixing/distortion_by_layer": wandb.Table(["round", "layer", "share"], shares)} if shares else {}),
             "fixing/weights": _histogram(mu),
             "fixing/log2_sigma_free": _histogram(sigma[~fixed].log2()),
             "fixing/log2_sigma_fixed": _histogram(sigma[fixed].log2()),

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-__all__ = ["perturbed"]
+from pwfn.gaussian import gaussian_weights
+
+__all__ = ["drawn", "perturbed"]
 
 
 @contextmanager
@@ -39,3 +41,34 @@ def perturbed(model: nn.Module, sigma: Mapping[str, Tensor]) -> Iterator[Callabl
     finally:
         for p, mu in zip(parameters, mus, strict=True):
             p.data.copy_(mu)
+
+
+@contextmanager
+def drawn(model: nn.Module) -> Iterator[Callable[[int, float], None]]:
+    """Let a converted network in evaluation mode compute with draws of its weights inside the block.
+
+    Args:
+        model: a network converted by :func:`pwfn.to_gaussian`, or a module around one.
+
+    Yields:
+        ``draw(seed, scale)``: the forward computes with ``mu + scale * sigma * eps`` from now on, sigma being that
+        in force.
+    """
+    weights = [(mu, weight) for _, mu, weight in gaussian_weights(model)]
+    before = [(weight.training, weight.noisy, weight.eps) for _, weight in weights]
+
+    def draw(seed: int, scale: float) -> None:
+        generator = torch.Generator(weights[0][0].device).manual_seed(seed)
+        for mu, weight in weights:
+            eps = torch.randn(mu.shape, generator=generator, device=mu.device, dtype=mu.dtype)
+            weight.training, weight.noisy, weight.eps = (
+                True,
+                True,
+                eps * scale,
+            )  # the network itself stays in evaluation
+
+    try:
+        yield draw
+    finally:
+        for (_, weight), kept in zip(weights, before, strict=True):
+            weight.training, weight.noisy, weight.eps = kept

@@ -6,6 +6,7 @@ sentence that names the setting, before anything is trained or written.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -17,21 +18,26 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from pwfn.distillation import Distillation
 from pwfn.experiment import validation
 from pwfn.experiment.build import blaming
 from pwfn.experiment.experiment import Experiment
-from pwfn.experiment.fit import rounds_trainer, trainer_arguments
+from pwfn.experiment.fit import rounds_trainer, trainer_arguments, try_trainer
 from pwfn.experiment.results import Measurement
 from pwfn.experiment.shared_learning import feedback_of
 from pwfn.experiment.start import baseline_of, gaussian_baseline_of
 from pwfn.experiment.training import batches_of, classifier_of, fixing_of, learning_of, measurement_of, rounds_of
 from pwfn.gaussian_weight import GaussianWeight
+from pwfn.model import architecture
+from pwfn.post_training import PostTraining
 from pwfn.released import ReleasedWeight
 from pwfn.rundir.files import read_json
 from pwfn.rundir.moved import current
 from pwfn.rundir.naming import config_hash, to_dict
 
 __all__ = ["evaluated", "prepare"]
+
+log = logging.getLogger(__name__)
 
 
 def prepare(cfg: DictConfig, folder: Path) -> Experiment:
@@ -40,6 +46,9 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
     Raises:
         ValueError: one sentence that names the setting to change.
     """
+    asked = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(asked, dict)
+    validation.require({str(key): value for key, value in asked.items() if key != "hydra"})
     settings = to_dict(cfg)
     validation.check(settings)
     facts = _facts(cfg)
@@ -55,10 +64,12 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
     with blaming(cfg, "logger"):
         log = instantiate(cfg.logger)
         make_logger = log(folder, settings, name=cfg.name, job_type=cfg.method.name)
-    steps = [part.keep if part is not None else None for part in (classifier.distillation, fixing.propose)]
+    parts = (classifier.distillation, fixing.propose)
+    steps = [part.keep if isinstance(part, Distillation | PostTraining) else None for part in parts]
     arguments = trainer_arguments(settings["trainer"])
     with blaming(cfg, "trainer"):
-        L.Trainer(**{**arguments, "devices": 1, "num_nodes": 1, "strategy": "auto"}, logger=False, barebones=False)
+        try_trainer(arguments)
+    _warn(cfg, measurement)
     return Experiment(
         folder=folder,
         facts=facts,
@@ -135,6 +146,19 @@ def _require_same(folder: Path, facts: dict[str, Any]) -> None:
     previous = read_json(folder / "summary.json")
     if previous is not None and previous.get("config_hash", facts["config_hash"]) != facts["config_hash"]:
         raise ValueError(f"{folder} holds a run with another configuration: choose another hydra.run.dir, or delete it")
+
+
+def _warn(cfg: DictConfig, measurement: Measurement) -> None:
+    """Say what is not wrong and yet not what one would expect."""
+    if HydraConfig.initialized():
+        method = str(OmegaConf.to_container(cfg.method, resolve=False))
+        overrides = HydraConfig.get().overrides.task
+        unused = validation.without_effect(method, overrides, gaussian=cfg.method.gaussian)
+        if unused:
+            log.warning("%s plays no part in a run of method=%s", ", ".join(unused), cfg.method.name)
+    reason = architecture.refusal(measurement.architecture)
+    if reason is not None:
+        log.warning("%s: pwfn.load(path, architecture=...) will read model.pwfn, with the network given", reason)
 
 
 def _configuration(cfg: DictConfig) -> dict[str, str]:

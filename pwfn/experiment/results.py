@@ -26,10 +26,22 @@ from pwfn.model.network import read_weights
 from pwfn.rundir.files import write_csv, write_json
 from pwfn.scope import Scope, names_in_scope
 
-__all__ = ["Measurement", "figures", "measure", "write_results"]
+__all__ = ["Measurement", "figures", "measure", "write_exports", "write_results"]
 
 AGAIN = "delete it and the run's summary.json, and start the run again, which goes on from its last checkpoint"
 """What to do where a weight file of a run is damaged."""
+
+RESULTS = ("evaluation.json", "layers.csv", "codebook.csv", "model.pwfn")
+"""The files that the measurement of a run leaves."""
+
+EXPORTS = {
+    "onnx": "model.onnx",
+    "openvino": "model.xml",
+    "coreml": "model.mlpackage",
+    "shift_list": "shifts.json",
+    "codes": "codes.safetensors",
+}
+"""The file of each export."""
 
 DIVERGED = 1e4
 """Nats of mean loss that no network has whose training did not diverge."""
@@ -63,6 +75,11 @@ class Measurement:
     sigmas: Callable[[nn.Module], Mapping[str, Tensor]] | None
     settings: evaluation.Settings
     exports: Mapping[str, bool]
+
+    def lacking(self) -> list[str]:
+        """The weight files, results and exports that are asked for and not there."""
+        wanted = [*self.WEIGHTS, *RESULTS, *(name for kind, name in EXPORTS.items() if self.exports.get(kind))]
+        return [name for name in wanted if not (self.folder / name).exists()]
 
 
 def measure(measurement: Measurement) -> dict[str, dict[str, Any]]:
@@ -118,24 +135,27 @@ def write_results(measurement: Measurement, *, write: bool = True) -> dict[str, 
         write_json(folder / "evaluation.json", measured)
         write_csv(folder / "layers.csv", layer_rows(state, baseline, names, sigmas["baseline"], sigmas["final"]))
         write_csv(folder / "codebook.csv", codebook_rows(state, names))
-        _export(measurement, state, names)
+        write_exports(measurement)
     return figures(measured)
 
 
-def _export(measurement: Measurement, state: Mapping[str, Tensor], names: Sequence[str]) -> None:
+def write_exports(measurement: Measurement) -> None:
     """Write the exports that are asked for, beside ``model.pwfn``; graphs are traced with one test image."""
     folder, wanted = measurement.folder, measurement.exports
-    graphs = {"onnx": (exports.onnx, "model.onnx"), "openvino": (openvino.save, "model.xml")}
-    graphs["coreml"] = (coreml.save, "model.mlpackage")
-    for write, name in (graphs[graph] for graph in graphs if wanted.get(graph)):
+    names = names_in_scope(measurement.model, measurement.scope)
+    state = read_weights(folder / "model.safetensors", advice=AGAIN)
+    graphs = {"onnx": exports.onnx, "openvino": openvino.save, "coreml": coreml.save}
+    for kind, write in graphs.items():
+        if not wanted.get(kind):
+            continue
         model = copy.deepcopy(measurement.model).cpu().eval()
         model.load_state_dict(state)
         example = next(iter(measurement.data.test_dataloader()))[0][:1]
-        write(model, folder / name, example, names)
+        write(model, folder / EXPORTS[kind], example, names)
     if wanted.get("shift_list"):
-        write_json(folder / "shifts.json", exports.shift_list(state, names))
+        write_json(folder / EXPORTS["shift_list"], exports.shift_list(state, names))
     if wanted.get("codes"):
-        codes.write(folder / "codes.safetensors", state, names, architecture=measurement.architecture)
+        codes.write(folder / EXPORTS["codes"], state, names, architecture=measurement.architecture)
 
 
 def _scores(

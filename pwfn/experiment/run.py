@@ -18,6 +18,7 @@ from pwfn import __version__
 from pwfn.experiment import logger as logs
 from pwfn.experiment.baseline import train_once
 from pwfn.experiment.checkpoints import last_checkpoint
+from pwfn.experiment.completion import completed, write_configuration
 from pwfn.experiment.evaluation import accuracy
 from pwfn.experiment.experiment import Experiment
 from pwfn.experiment.prepare import evaluated
@@ -27,7 +28,7 @@ from pwfn.model.network import save_weights
 from pwfn.report import plots
 from pwfn.report.console import HEADER, round_line
 from pwfn.rundir import provenance
-from pwfn.rundir.files import atomic, read_json, write_json
+from pwfn.rundir.files import read_json, write_json
 
 __all__ = ["evaluate", "execute"]
 
@@ -38,17 +39,18 @@ def execute(experiment: Experiment) -> dict[str, Any]:
     """Carry a prepared run out, from where an earlier try left it.
 
     Returns:
-        The content of ``summary.json``; of a run that is finished already, as it stands there.
+        The content of ``summary.json``; of a run that is finished already, as it stands there, once what is asked
+        for and lacking has been made.
 
     Raises:
         FloatingPointError: if training diverges; the last checkpoint stays usable.
     """
     folder = experiment.folder
     done = read_json(folder / "summary.json") or {}
-    if done.get("status") == "finished":
-        return done
+    if done.get("status") == "finished" and all((folder / name).exists() for name in Measurement.WEIGHTS):
+        return rank_zero_only(completed, default=done)(experiment, done)
     facts = {**experiment.facts, "versions": _versions()}
-    spent = done.get("wall_seconds", 0.0)
+    spent = done.get("wall_seconds", 0.0) + _unaccounted(folder)
     started = time.monotonic()
     write = rank_zero_only(partial(write_json, folder / "summary.json"))
     write({"status": "running", **facts, "wall_seconds": spent})
@@ -170,11 +172,17 @@ def _write_weights(experiment: Experiment, trainer: L.Trainer) -> dict[str, Any]
     }
 
 
+def _unaccounted(folder: Path) -> float:
+    """Seconds from the start of an attempt to its last checkpoint, where it was killed and could not write them."""
+    summary, last = folder / "summary.json", last_checkpoint(folder)
+    if last is None or not summary.exists():
+        return 0.0
+    return max(0.0, last.stat().st_mtime - summary.stat().st_mtime)
+
+
 def _write_origin(folder: Path, configuration: Mapping[str, str]) -> None:
     """Write the configuration and the state of the code that a run is made with."""
-    for name, text in configuration.items():
-        with atomic(folder / ".hydra" / name) as temporary:
-            temporary.write_text(text)
+    write_configuration(folder, configuration)
     provenance.write(folder)
 
 

@@ -37,14 +37,18 @@ def baseline_of(cfg: DictConfig, arguments: Mapping[str, Any]) -> Baseline | Non
         "precision": cfg.trainer.precision,
     }
     name = f"{cfg.model.name}-{cfg.dataset.name}-{content_hash(recipe)}".replace("/", "_")
-    optimizer = instantiate(cfg.baseline.optimizer)
     with blaming(cfg, "baseline.optimizer"):
-        optimizer([nn.Parameter(torch.zeros(1))])
+        optimizer = instantiate(cfg.baseline.optimizer)
+        tried = optimizer([nn.Parameter(torch.zeros(1))])
+    with blaming(cfg, "baseline.scheduler"):
+        scheduler = instantiate(cfg.baseline.scheduler)
+        if scheduler is not None:
+            scheduler(tried, 10)
     return Baseline(
         Path(cfg.baseline.folder) / name,
         epochs=cfg.baseline.epochs,
         optimizer=optimizer,
-        scheduler=instantiate(cfg.baseline.scheduler),
+        scheduler=scheduler,
         seed=cfg.seed,
         trainer=arguments,
     )

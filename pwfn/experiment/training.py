@@ -13,17 +13,20 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from pwfn.apot_learning import ApotLearning
 from pwfn.callback import WeightFixing
 from pwfn.classifier import Classifier
 from pwfn.dataset.loading import DataModule
 from pwfn.dataset.streaming import StreamModule
 from pwfn.distillation import Distillation
 from pwfn.experiment.build import blaming, mixing, network_and_data
-from pwfn.experiment.evaluation import Settings, accuracy
+from pwfn.experiment.evaluation import Settings
 from pwfn.experiment.results import Measurement
 from pwfn.experiment.round_files import write_round
+from pwfn.experiment.round_score import round_score
 from pwfn.experiment.shared_learning import proposal_of, refresh_norms, straight_through_of
 from pwfn.learning import GaussianLearning
+from pwfn.post_training import PostTraining
 from pwfn.released import ReleasedLearning
 from pwfn.rounds import Rounds
 from pwfn.rundir.naming import to_dict
@@ -46,7 +49,10 @@ Sigmas = Callable[[nn.Module], Mapping[str, Tensor]]
 def measurement_of(cfg: DictConfig, folder: Path, *, weights: bool) -> Measurement:
     """Build the network, its data and how both are measured; with its starting weights if ``weights``."""
     model, architecture, data = network_and_data(cfg, weights=weights)
-    scope = instantiate(cfg.scope)
+    with blaming(cfg, "scope"):
+        scope = instantiate(cfg.scope)
+        if not names_in_scope(model, scope):
+            raise ValueError("no parameter of the network is in scope: choose another scope")
     return Measurement(
         folder,
         model,
@@ -88,7 +94,8 @@ def fixing_of(
     Raises:
         ValueError: if a setting of the method is out of range.
     """
-    data = measurement.data
+    data, model = measurement.data, measurement.model
+    sizes = {name: model.get_parameter(name).numel() for name in names_in_scope(model, measurement.scope)}
     with blaming(cfg, "fixing"):
         assign = instantiate(cfg.method.assign)
         if assign is None:
@@ -96,22 +103,42 @@ def fixing_of(
         probe = torch.tensor([0.3, 0.3, 0.5, 0.5, 0.0, 0.0])
         for t in range(len(rounds)):  # settings out of range show on a small clustering, now and not hours later
             assign(probe, torch.full_like(probe, 0.01), replace(rounds[t], fraction=1.0))
-    count, proposal = cfg.fixing.get("norm_images", 0), proposal_of(cfg, measurement)
+    with blaming(cfg, "sigma_join"):
+        join = instantiate(cfg.sigma_join)
+        join(probe, torch.full_like(probe, 0.01), torch.zeros(len(probe), dtype=torch.int32))
+    count = cfg.fixing.get("norm_images", 0)
+    proposal = learning if isinstance(learning, ApotLearning) else proposal_of(cfg, measurement)
     return WeightFixing(
         rounds,
         assign=learning.assign if isinstance(learning, StraightThrough) else assign,
-        join=instantiate(cfg.sigma_join),
+        join=join,
         recluster=cfg.fixing.get("recluster", "all"),
         per_tensor=cfg.method.get("per_tensor", False),
         propose=proposal,
-        refresh=partial(refresh_norms, data=data, count=count) if count and proposal is None else None,
-        evaluate=lambda model: accuracy(model, data.val_dataloader(), data.num_classes),
-        listener=partial(write_round, folder),
+        refresh=partial(refresh_norms, data=data, count=count)
+        if count and not isinstance(proposal, PostTraining)
+        else None,
+        evaluate=partial(
+            round_score,
+            loader=data.val_dataloader,
+            num_classes=data.num_classes,
+            draws=measurement.settings.round_draws if measurement.sigmas is not None else 0,
+            seed=measurement.settings.seed,
+        ),
+        listener=partial(write_round, folder, sizes),
     )
 
 
 def learning_of(cfg: DictConfig, measurement: Measurement, rounds: Rounds, ends: list[int]) -> L.Callback:
-    """The callback that says how the weights learn between rounds: ``fixing.learning``."""
+    """The callback that says how the weights learn between rounds: the method's own, or ``fixing.learning``."""
+    if cfg.method.get("learning"):
+        if cfg.fixing.learning != "gaussian":
+            raise ValueError(
+                f"method={cfg.method.name} says itself how it learns: leave fixing={cfg.fixing.learning} out"
+            )
+        with blaming(cfg, "method"):
+            own: L.Callback = instantiate(cfg.method.learning)
+            return own
     if cfg.fixing.learning != "straight_through":
         with blaming(cfg, "regulariser"):
             kind = ReleasedLearning if cfg.fixing.get("released") else GaussianLearning
@@ -132,9 +159,12 @@ def classifier_of(cfg: DictConfig, measurement: Measurement, fixing: WeightFixin
     mixup, criterion = mixing(cfg, data.num_classes)
     with blaming(cfg, "method"):
         penalty = instantiate(cfg.method.penalty)
-    optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
     with blaming(cfg, "optimizer"):
-        optimizer([nn.Parameter(torch.zeros(1))])  # momentum, betas, ... out of range show here
+        optimizer = instantiate(cfg.optimizer)
+        tried = optimizer([nn.Parameter(torch.zeros(1))])  # momentum, betas, ... out of range show here
+    with blaming(cfg, "scheduler"):
+        scheduler = instantiate(cfg.scheduler)
+        scheduler(tried, ends)
     with blaming(cfg, "distillation"):
         distillation = Distillation(weight=cfg.distillation.weight, temperature=cfg.distillation.temperature)
     return Classifier(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pwfn.model.checkpoint import matched, read_tensors
+from pwfn.model.reachable import offline_if_unreachable
 from pwfn.model.ties import untie
 from pwfn.rundir.files import atomic
 
@@ -33,10 +35,12 @@ def create_timm(name: str, *, pretrained: bool = False, **kwargs: Any) -> nn.Mod
         hint = f"; near to it: {', '.join(near)}" if near else ""
         raise ValueError(f"timm has no network {name!r}{hint}: change model.name")
     try:
-        return timm.create_model(name, pretrained=pretrained, **kwargs)
+        with offline_if_unreachable() if pretrained else nullcontext():
+            return timm.create_model(name, pretrained=pretrained, **kwargs)
     except (OSError, RuntimeError, TypeError) as error:
         what = "download its weights, or set model.pretrained=false or model.checkpoint" if pretrained else "change it"
-        raise ValueError(f"model.name={name} cannot be built ({error}): {what}") from error
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"model.name={name} cannot be built ({reason}): {what}") from error
 
 
 def read_weights(path: str | Path, *, advice: str = ADVICE) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ __all__ = ["Code", "candidates", "code_of"]
 
 
 class Code(NamedTuple):
-    """The values in use, sorted, how many weights have each (int64), and its length in bits (float64)."""
+    """The values in use, sorted, how many weights have each, and its length in bits (float64)."""
 
     values: Tensor
     counts: Tensor
@@ -31,11 +31,11 @@ def code_of(values: Tensor, counts: Tensor, *, max_unique: int | None = None, fl
 
     Args:
         values: ``[C]``, sorted.
-        counts: int64 ``[C]``.
+        counts: ``[C]``, integers, or sums of what weights of a sample stand for.
         max_unique: the least used values beyond this number die too, the higher ones first on a tie.
         floor: so do those with a smaller share of the weights, the most used one excepted.
     """
-    keep = counts >= max(1.0, min(floor * float(counts.sum()), float(counts.max())))
+    keep = (counts > 0) & (counts >= min(floor * float(counts.sum()), float(counts.max())))
     if max_unique is not None and int(keep.sum()) > max_unique:
         keep = torch.zeros_like(keep)
         keep[counts.sort(descending=True, stable=True).indices[:max_unique]] = True

@@ -10,15 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["cholesky_of_inverse", "damped", "feedback", "refine"]
-
-
-def damped(h: Tensor, damping: float = 0.01) -> Tensor:
-    """``H + damping mean diag H``, float64 ``[G, K, K]``; a group whose inputs are all 0 becomes the identity."""
-    h = h.double()
-    mean = h.diagonal(dim1=1, dim2=2).mean(1)
-    add = torch.where(mean > 0, damping * mean, 1.0)
-    return h + torch.diag_embed(add[:, None].expand(-1, h.shape[1]))
+__all__ = ["cholesky_of_inverse", "feedback", "refine"]
 
 
 def cholesky_of_inverse(h: Tensor) -> Tensor:

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from pwfn.rate_distortion import fisher
-from pwfn.rate_distortion.feedback import cholesky_of_inverse, damped
-from pwfn.rate_distortion.moments import Moment, has_rows, matrix, second_moments
+from pwfn.rate_distortion.damping import choose_damping, damped
+from pwfn.rate_distortion.feedback import cholesky_of_inverse
+from pwfn.rate_distortion.moments import Moment, second_moments
+from pwfn.rate_distortion.rows import has_rows, matrix
 from pwfn.scope import Place
 
 __all__ = ["Layer", "observe"]
@@ -69,7 +71,7 @@ def observe(
     *,
     generator: torch.Generator,
     temperature: float,
-    damping: float,
+    damping: float | None,
     positions: int,
     memory: float,
     folder: tempfile.TemporaryDirectory[str],
@@ -80,7 +82,8 @@ def observe(
     pass over the images; if all do not fit at once they are kept in ``folder``.
     """
     parameters = [getattr(module, key) for _, module, key in places]
-    micro = [part for batch in images if len(batch) for part in batch.split(_micro(batch))]
+    half = math.ceil(sum(map(len, images)) / 2)  # two parts at least, of which one is held out for the damping
+    micro = [part for batch in images if len(batch) for part in batch.split(min(half, _micro(batch)))]
     information: list[Tensor] = []
     layers: dict[int, Layer] = {}
     groups = list(_groups(places, memory)) or [[]]
@@ -119,7 +122,7 @@ def _groups(places: Sequence[Place], memory: float) -> Iterator[list[int]]:
         if not has_rows(module, key):
             continue
         g, _, columns = matrix(module, getattr(module, key).detach()).shape
-        need = 8.0 * g * columns**2
+        need = 12.0 * g * columns**2  # two halves, and one of them in work
         if group and held + need > memory:
             yield group
             group, held = [], 0.0
@@ -129,11 +132,11 @@ def _groups(places: Sequence[Place], memory: float) -> Iterator[list[int]]:
         yield group
 
 
-def _with_inputs(place: Place, information: Tensor, moment: Moment, damping: float, path: Path | None) -> Layer:
+def _with_inputs(place: Place, information: Tensor, moment: Moment, damping: float | None, path: Path | None) -> Layer:
     name, module, key = place
     parameter = getattr(module, key)
     w = matrix(module, parameter.detach()).float()
-    h = damped(moment.inputs, damping)
+    h = damped(moment.inputs, choose_damping(moment.halves) if damping is None else damping)
     u = cholesky_of_inverse(h)
     spread = moment.inputs.double().diagonal(dim1=1, dim2=2).mean(1)
     g = matrix(module, information).double().mean(2) / spread.clamp(min=1e-30)[:, None]

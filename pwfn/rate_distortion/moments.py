@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, unfold
 
 from pwfn.rate_distortion.fisher import draw
+from pwfn.rate_distortion.rows import multiplies, patches
 
-__all__ = ["Moment", "has_rows", "matrix", "patches", "second_moments"]
+__all__ = ["Moment", "second_moments"]
 
 
 @dataclass
@@ -27,73 +27,19 @@ class Moment:
     """Second moment of the inputs of one weight, of ``G`` groups with ``R`` rows of ``K`` columns each.
 
     Attributes:
-        inputs: float32 ``[G, K, K]``. ``E[sum_p q_p x_p x_p^T]`` over images, p counting the positions (pixels,
-            tokens) of an image, ``q_p`` the mean over the group's rows of their squared gradient at p.
+        halves: float32 ``[2, G, K, K]``. ``E[sum_p q_p x_p x_p^T]`` over images, p counting the positions (pixels,
+            tokens) of an image, ``q_p`` the mean over the group's rows of their squared gradient at p; the part
+            of every other batch, and that of the rest. Their sum is the mean over all images.
         rows: float32 ``[G, R]``. Mean square gradient of each row divided by its group's mean; 1 on average.
     """
 
-    inputs: Tensor
+    halves: Tensor
     rows: Tensor
 
-
-def has_rows(module: nn.Module, key: str) -> bool:
-    """Whether the rows of this parameter are multiplied with inputs that can be observed."""
-    if isinstance(module, nn.MultiheadAttention):
-        return key == "in_proj_weight"
-    return key == "weight" and isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)
-
-
-def matrix(module: nn.Module, weight: Tensor) -> Tensor:
-    """View of a weight as ``[G, R, K]``: groups, rows of a group, columns of a row."""
-    groups = getattr(module, "groups", 1)
-    return weight.reshape(groups, weight.shape[0] // groups, -1)
-
-
-def patches(module: nn.Module, x: Tensor, thin: int = 1, offset: tuple[int, int] = (0, 0)) -> Tensor:
-    """The inputs that the rows of a layer see.
-
-    Args:
-        module: a linear layer, convolution or attention.
-        x: its input, ``[B, ..., K]``, or ``[B, channels, ...]`` of a convolution.
-        thin: take every so-manieth position, in each direction of an image.
-        offset: the first position taken, below ``thin`` (the second number along tokens or the last axis).
-
-    Returns:
-        ``[B, G, K, P]`` with P positions.
-    """
-    if not isinstance(module, nn.Conv1d | nn.Conv2d):
-        x = x if x.dim() > 2 else x[:, None]
-        return x.flatten(1, -2)[:, offset[1] :: thin].transpose(1, 2)[:, None]
-    kernel, stride, dilation = (tuple(n) for n in (module.kernel_size, module.stride, module.dilation))
-    border = _border(module, x.shape[2:])
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    x = pad(x, border, mode=mode) if any(border) else x
-    if x.dim() == 3:
-        x, kernel, stride, dilation = x[:, :, None], (1, *kernel), (1, *stride), (1, *dilation)
-        offset = (0, offset[1])
-    x = x[:, :, offset[0] * stride[0] :, offset[1] * stride[1] :]
-    if kernel == (1, 1):
-        columns = x[:, :, :: stride[0] * thin, :: stride[1] * thin].flatten(2)
-    else:
-        columns = unfold(x, kernel, dilation, stride=(stride[0] * thin, stride[1] * thin))
-    return columns.unflatten(1, (module.groups, -1))
-
-
-def _border(module: nn.Conv1d | nn.Conv2d, size: Sequence[int]) -> list[int]:
-    """Padding in the order of torch.nn.functional.pad; timm's same-padding layers do it in their forward."""
-    spans = [d * (k - 1) for k, d in zip(module.kernel_size, module.dilation, strict=True)]
-    if "Same" in type(module).__name__:
-        both = [
-            max((math.ceil(n / s) - 1) * s + span + 1 - n, 0)
-            for n, s, span in zip(size, module.stride, spans, strict=True)
-        ]
-    elif module.padding == "same":
-        both = spans
-    else:
-        if isinstance(module.padding, str):  # "valid"
-            return [0, 0] * len(size)
-        return [n for end in reversed(module.padding) for n in (end, end)]
-    return [n for total in reversed(both) for n in (total // 2, total - total // 2)]
+    @property
+    def inputs(self) -> Tensor:
+        """The second moment over all images, ``[G, K, K]``."""
+        return self.halves.sum(0)
 
 
 def second_moments(
@@ -110,7 +56,7 @@ def second_moments(
 
     Args:
         model: a classifier in evaluation mode; it maps a batch to logits.
-        layers: modules and the names of their weights, see :func:`has_rows`.
+        layers: modules and the names of their weights, see :func:`pwfn.rate_distortion.rows.has_rows`.
         images: batches.
         generator: draws gradients and positions, on the CPU.
         temperature: of the network's probabilities, see :func:`pwfn.rate_distortion.fisher.draw`.
@@ -140,6 +86,7 @@ def second_moments(
             seen += len(batch)
             for watch in watches:
                 watch.output = None  # it holds the whole graph
+                watch.half = 1 - watch.half
     finally:
         for handle in handles:
             handle.remove()
@@ -153,7 +100,8 @@ class _Watch:
         self.module, self.key, self.positions, self.generator = module, key, positions, generator
         self.rows_match: bool | None = None
         self.output: Tensor | None = None
-        self.inputs: Tensor | float = 0.0
+        self.half = 0
+        self.halves: Tensor | None = None
         self.squares: Tensor | float = 0.0
 
     def forward(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
@@ -180,7 +128,7 @@ class _Watch:
             return thinned.flatten(2).unflatten(1, (columns.shape[1], -1))
 
         if self.rows_match is None:
-            self.rows_match = _multiplies(module, getattr(module, self.key), columns, at_positions(output.detach()))
+            self.rows_match = multiplies(module, getattr(module, self.key), columns, at_positions(output.detach()))
             if not self.rows_match:
                 return
         share = math.prod(shape) / columns.shape[-1]
@@ -188,7 +136,7 @@ class _Watch:
         def backward(gradient: Tensor) -> None:
             squares = at_positions(gradient).square()
             heavy = columns * squares.mean(2, keepdim=True)
-            self.inputs = self.inputs + share * torch.einsum("bgkp,bglp->gkl", heavy, columns)
+            self._add(share * torch.einsum("bgkp,bglp->gkl", heavy, columns))
             self.squares = self.squares + share * squares.sum((0, 3))
 
         if output.requires_grad:
@@ -199,20 +147,17 @@ class _Watch:
         """Queries, keys and values are rows of one weight; their gradients pass no hook, so that all weigh 1."""
         if len(args) == 3 and args[0] is args[1] is args[2]:
             tokens = args[0].detach().flatten(0, -2)
-            self.inputs = self.inputs + (tokens.mT @ tokens)[None]
+            self._add((tokens.mT @ tokens)[None])
             self.squares = tokens.new_ones(1, 3 * module.embed_dim)
+
+    def _add(self, moment: Tensor) -> None:
+        if self.halves is None:
+            self.halves = moment.new_zeros(2, *moment.shape)
+        self.halves[self.half] += moment
 
     def moment(self, images: int) -> Moment | None:
         self.output = None
-        if not (isinstance(self.inputs, Tensor) and isinstance(self.squares, Tensor)):
+        if self.halves is None or not isinstance(self.squares, Tensor):
             return None
         rows = self.squares / self.squares.mean(1, keepdim=True).clamp(min=1e-30)
-        return Moment(self.inputs / images, rows)
-
-
-def _multiplies(module: nn.Module, weight: Tensor, columns: Tensor, output: Tensor) -> bool:
-    bias = getattr(module, "bias", None)
-    found = matrix(module, weight.detach())[None] @ columns
-    if bias is not None:
-        found = found + bias.detach().reshape(1, found.shape[1], -1, 1)
-    return bool((found - output).abs().max() <= 1e-3 * output.abs().max() + 1e-6)
+        return Moment(self.halves / images, rows)

@@ -9,52 +9,26 @@ import copy
 import math
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from pwfn.rate_distortion import norm_statistics
-from pwfn.rate_distortion.assignment import TOLERANCE, Code, candidates, code_of
-from pwfn.rate_distortion.assignment import fit as fit_code
+from pwfn.rate_distortion.codebook import TOLERANCE, search
+from pwfn.rate_distortion.codebook import fit as fit_code
+from pwfn.rate_distortion.codes import Code, candidates, code_of
 from pwfn.rate_distortion.envelope import Envelope
 from pwfn.rate_distortion.feedback import feedback, refine
 from pwfn.rate_distortion.layers import Layer, observe
+from pwfn.rate_distortion.result import Result, write
+from pwfn.rate_distortion.shift import choose_shifts
 from pwfn.scope import Place, Scope, conv_linear
 
 __all__ = ["Result", "fix"]
 
-SAMPLE = 2**16  # weights on which lambda and the codebook are found before the first pass
-PASSES = 16
-
-
-@dataclass(frozen=True)
-class Result:
-    """What fixing did.
-
-    Attributes:
-        bits: entropy of the codebook's values over the weights in scope, bits a weight.
-        unique: number of values in the codebook.
-        unique_weights: number of distinct weights; more than ``unique`` where layers have scales.
-        scale: lambda, nats of mean loss that a bit may cost.
-        distortion: predicted rise of the mean loss, nats, at the temperature of the observation.
-        zeros: number of weights that are 0.
-        weights: number of weights in scope.
-        share: part of ``distortion`` that each parameter brings, by name; sums to 1.
-        exponents: each parameter's power-of-two scale, by name; all 0 without scales.
-        norm_layers: how many norm layers had their statistics corrected.
-    """
-
-    bits: float
-    unique: int
-    unique_weights: int
-    scale: float
-    distortion: float
-    zeros: int
-    weights: int
-    norm_layers: int
-    share: dict[str, float] = field(repr=False)
-    exponents: dict[str, int] = field(repr=False)
+PASSES = 12
 
 
 @torch.no_grad()
@@ -70,7 +44,7 @@ def fix(
     shift: bool = False,
     sweeps: int = 1,
     temperature: float = 3.0,
-    damping: float = 0.01,
+    damping: float | None = None,
     positions: int = 128,
     norms: bool = True,
     memory: float = 2e9,
@@ -87,11 +61,13 @@ def fix(
         max_order: most powers of two that a value is a sum of.
         min_exponent: smallest power; None is 12 below the power that no weight exceeds.
         scope: which parameters; see :mod:`pwfn.scope`.
-        shift: give each parameter a power-of-two scale of its own, so that all are about equally sensitive.
+        shift: give each parameter a power-of-two scale of its own, by which one codebook serves layers of
+            different size and sensitivity.
         sweeps: how often each weight is chosen anew after error feedback.
         temperature: at which the network's probabilities are taken for the sensitivities; above 1 the images
             of which it is sure count as well.
-        damping: share of the mean diagonal added to each second moment.
+        damping: share of the mean diagonal added to each second moment; None is for each layer the share with
+            which one half of the images serves the other half best.
         positions: about how many positions of an image are looked at in each layer.
         norms: correct the running statistics of norm layers afterwards, on the same images.
         memory: bytes for second moments; beyond it they are gathered in several passes and kept on disk.
@@ -131,11 +107,10 @@ def fix(
             memory=memory,
             folder=folder,
         )
-        if shift:
-            _equalise(layers)
-        start, scale = _first_code(layers, bits, max_unique, max_order, min_exponent)
+        first = partial(_first_code, layers, bits, max_unique, max_order, min_exponent)
+        start, scale = choose_shifts(layers, first) if shift else first()
         code, index, scale = _settle(layers, start, scale, bits, sweeps)
-        result = _write(layers, code, index, scale)
+        result = write(layers, code, index, scale)
     count = norm_statistics.correct(model, reference, batches) if reference is not None else 0
     model.train(training)
     return replace(result, norm_layers=count)
@@ -158,46 +133,41 @@ def _once(places: Iterable[Place]) -> list[Place]:
     return list(seen.values())
 
 
-def _equalise(layers: list[Layer]) -> None:
-    """Scale each layer so that an error of its scaled weights costs about what one costs on average."""
-    logs = [float(layer.sensitivity.double().log2().mean()) for layer in layers]
-    sizes = [layer.w.numel() for layer in layers]
-    mean = sum(log * size for log, size in zip(logs, sizes, strict=True)) / sum(sizes)
-    for layer, log in zip(layers, logs, strict=True):
-        layer.scale(round((mean - log) / 2))
-
-
 def _first_code(
     layers: list[Layer], bits: float, max_unique: int, max_order: int, min_exponent: int | None
 ) -> tuple[Code, float]:
-    """Codebook and lambda of an assignment without feedback, of a sample of the weights."""
+    """Codebook and lambda of an assignment without feedback."""
     w = torch.cat([layer.w.flatten() for layer in layers])
     sensitivity = torch.cat([layer.sensitivity.flatten() for layer in layers])
     values = candidates(w, max_order=max_order, min_exponent=min_exponent)
-    if len(w) > SAMPLE:  # feedback will change the code anyway
-        part = torch.linspace(0, len(w) - 1, SAMPLE, device=w.device, dtype=torch.float64).long()
-        w, sensitivity = w[part], sensitivity[part]
     scale, code = fit_code(w, sensitivity, values, bits=bits, max_unique=max_unique)
     return code, scale
 
 
 def _settle(layers: list[Layer], code: Code, scale: float, bits: float, sweeps: int) -> tuple[Code, Tensor, float]:
-    """Feedback through all layers and counting in turn, lambda following the bits, until they are as wanted."""
-    best: tuple[float, Code, Tensor, float] | None = None
+    """Feedback through all layers and counting in turn, lambda following the bits, until they are as wanted.
+
+    Where they do not come to rest, the code stays, and lambda alone is searched for.
+    """
+
+    def choose(scale: float) -> Tensor:
+        return torch.cat([_choose(layer, code, scale, sweeps).flatten() for layer in layers])
+
+    def count(index: Tensor) -> Code:
+        return code_of(code.values, index.bincount(minlength=len(code.values)))
+
     for attempt in range(PASSES):
-        index = torch.cat([_choose(layer, code, scale, sweeps).flatten() for layer in layers])
-        used = code_of(code.values, index.bincount(minlength=len(code.values)))
-        away = abs(used.entropy - (bits - TOLERANCE / 2))
+        index = choose(scale)
+        used = count(index)
+        missing = used.entropy - (bits - TOLERANCE / 2)
         # the first passes still change the codebook
-        if attempt >= 3 and (best is None or away < best[0]):
-            best = away, code, index, scale
-            if away <= TOLERANCE / 2:
-                break
+        if attempt >= 3 and abs(missing) <= TOLERANCE / 2:
+            return code, index, scale
         # at many bits the distortion, and with it lambda, falls by 4 a bit
-        scale *= math.exp(1.386 * max(-2.0, min(2.0, used.entropy - (bits - TOLERANCE / 2))))
+        scale *= math.exp(1.386 * max(-2.0, min(2.0, missing)))
         code = used
-    assert best is not None
-    return best[1], best[2], best[3]
+    scale = search(lambda scale: count(choose(scale)).entropy, bits, scale)
+    return code, choose(scale), scale
 
 
 def _choose(layer: Layer, code: Code, scale: float, sweeps: int) -> Tensor:
@@ -206,34 +176,3 @@ def _choose(layer: Layer, code: Code, scale: float, sweeps: int) -> Tensor:
     u, h = layer.load()
     index = feedback(layer.w, u, layer.g, scale, code.values, code.lengths)
     return refine(layer.w, h, layer.g, scale, code.values, code.lengths, index, sweeps=sweeps) if sweeps else index
-
-
-def _write(layers: list[Layer], code: Code, index: Tensor, scale: float) -> Result:
-    """Put the values into the parameters."""
-    parts = index.split([layer.w.numel() for layer in layers])
-    losses = []
-    for layer, part in zip(layers, parts, strict=True):
-        values = code.values.to(layer.w)[part.long()].view_as(layer.w)
-        errors = layer.w - values
-        if layer.g is None:
-            losses.append(float((0.5 * layer.sensitivity * errors.square()).double().sum()))
-        else:
-            h = layer.load()[1]
-            losses.append(float((0.5 * layer.g[:, :, None] * errors * (errors @ h)).double().sum()))
-        scaled = torch.ldexp(values, torch.tensor(layer.exponent))
-        layer.parameter.data.copy_(scaled.view_as(layer.parameter))
-    total = sum(losses)
-    weights = torch.cat([layer.parameter.detach().flatten() for layer in layers])
-    used = code_of(code.values, index.bincount(minlength=len(code.values)))
-    return Result(
-        bits=used.entropy,
-        unique=len(used.values),
-        unique_weights=len(weights.unique()),
-        scale=scale,
-        distortion=total,
-        zeros=int((weights == 0).sum()),
-        weights=len(weights),
-        norm_layers=0,
-        share={layer.name: loss / max(total, 1e-30) for layer, loss in zip(layers, losses, strict=True)},
-        exponents={layer.name: layer.exponent for layer in layers},
-    )

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pwfn.rate_distortion.assignment import TOLERANCE, Code, code_of, search
+from pwfn.rate_distortion.codebook import TOLERANCE, search
+from pwfn.rate_distortion.codes import Code, code_of
 from pwfn.rate_distortion.envelope import Envelope
 
 __all__ = ["Sharing", "begin", "falling", "follow", "reassign", "settle"]

@@ -1,11 +1,15 @@
 """Reports from run directories: ``python -m pwfn.report compare|run|paper|status|evaluate|workspace|push``
 
 All but ``evaluate`` need no data, only the files that runs left; ``push`` uploads them to the Hugging Face Hub.
+``check-data`` looks at a folder of images before there are any runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import sys
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -22,6 +26,9 @@ SHOWN = ("baseline_acc1", "acc1", "unique", "entropy", "sizes.entropy_coded")  #
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line and return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without a letter shows ? instead
     chosen = command_line.parser().parse_args(arguments)
     if chosen.command == "status":
         return _status(chosen)
@@ -34,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "workspace": _workspace,
     }
     try:
+        if chosen.command == "check-data":
+            return _check_data(chosen)
         commands[chosen.command](chosen)
     except (ValueError, OSError, ImportError) as error:
         Console(stderr=True).print(f"{error}", style="red", highlight=False)
@@ -94,6 +103,20 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     from pwfn.report import console
 
     console.print_summary(evaluate(chosen.folder, chosen.overrides), chosen.folder)
+
+
+def _check_data(chosen: argparse.Namespace) -> int:
+    from pwfn.dataset.checking import unreadable
+
+    count, bad = 0, Counter[str]()
+    for path, problem in unreadable(chosen.folder):
+        count += 1
+        if problem is not None:
+            print(f"{path}: {problem}")
+            bad[path.relative_to(chosen.folder.expanduser()).parts[0]] += 1
+    where = f" ({', '.join(f'{split}: {number}' for split, number in bad.items())})" if bad else ""
+    print(f"{bad.total()} of {count} images cannot be read{where}")
+    return int(bool(bad))
 
 
 def _paper(chosen: argparse.Namespace) -> None:

@@ -28,8 +28,8 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    adding = (_compare, _run, _paper, _status, _evaluate, _workspace, _push)
-    names = "|".join(add.__name__.lstrip("_") for add in adding)
+    adding = (_compare, _run, _paper, _status, _evaluate, _check_data, _workspace, _push)
+    names = "|".join(add.__name__.lstrip("_").replace("_", "-") for add in adding)
     commands = found.add_subparsers(dest="command", required=True, metavar=names)
     for add in adding:
         add(commands)
@@ -82,6 +82,11 @@ def _evaluate(commands: Commands) -> None:
     command = commands.add_parser("evaluate", help="measure a finished run anew, from its folder alone")
     command.add_argument("folder", type=Path, metavar="DIR")
     command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings to change, evaluation.draws=[100]")
+
+
+def _check_data(commands: Commands) -> None:
+    command = commands.add_parser("check-data", help="read every image below a folder; exit code 1: some are damaged")
+    command.add_argument("folder", type=Path, metavar="DIR", help="such as dataset.root")
 
 
 def _workspace(commands: Commands) -> None:

@@ -12,8 +12,8 @@ from rich.table import Table
 __all__ = ["HEADER", "print_summary", "round_line"]
 
 HEADER = (
-    f"{'round':>5} {'fixed':>7} {'acc before':>10} {'acc after':>9} {'unique':>8} {'of fixed':>8} "
-    f"{'entropy':>8} {'order':>5} {'delta':>7} {'train s':>8} {'cluster s':>9}"
+    f"{'round':>5} {'fixed':>6} {'before':>6} {'after':>6} {'unique':>8} {'of fixed':>8} {'bits':>5} {'order':>5} "
+    f"{'delta':>8} {'train s':>7} {'fix s':>6}"
 )
 """The heading of the table of rounds, see :func:`round_line`."""
 
@@ -44,12 +44,12 @@ SIZES = (
 
 
 def round_line(row: Mapping[str, float]) -> str:
-    """Format one row of the table of rounds; entropy in bits per weight, accuracy in percent on validation."""
+    """Format one row of the table of rounds, 80 columns wide: bits per weight, accuracy in percent on validation."""
     before, after = row.get("acc1_before", float("nan")), row.get("acc1_after", float("nan"))
     return (
-        f"{row['round']:>5.0f} {row['fraction']:>7.1%} {before:>10.2f} {after:>9.2f} {row['unique']:>8.0f} "
-        f"{row['unique_fixed']:>8.0f} {row['entropy']:>8.3f} {row['order_last']:>5.0f} {row['delta_last']:>7.2f} "
-        f"{row['train_seconds']:>8.1f} {row['cluster_seconds']:>9.2f}"
+        f"{row['round']:>5.0f} {row['fraction']:>6.1%} {before:>6.2f} {after:>6.2f} {row['unique']:>8.0f} "
+        f"{row['unique_fixed']:>8.0f} {row['entropy']:>5.2f} {row['order_last']:>5.0f} {row['delta_last']:>8.3g} "
+        f"{row['train_seconds']:>7.0f} {row['cluster_seconds']:>6.1f}"
     )
 
 

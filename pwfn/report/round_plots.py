@@ -123,10 +123,20 @@ def movement(files: Files) -> Figure | None:
 
 
 def _by_round(rows: Sequence[Row]) -> dict[int, list[Row]]:
-    found: dict[int, list[Row]] = {}
-    for row in rows:
-        found.setdefault(int(row["round"]), []).append(row)
-    return found
+    """The rows of each round over all weight tensors, by ascending sigma."""
+    found: dict[int, dict[float, Row]] = {}
+    for row in rows:  # runs of earlier versions have one row for all tensors
+        one, octave = found.setdefault(int(row["round"]), {}), row["log2_sigma"]
+        one[octave] = _merged(one[octave], row) if octave in one else row
+    return {t: [one[octave] for octave in sorted(one)] for t, one in found.items()}
+
+
+def _merged(one: Row, other: Row) -> Row:
+    taken = one["taken"] + other["taken"]
+    moved = sum(row["taken"] * row["moved_mean"] for row in (one, other)) / max(1.0, taken)
+    summed = {name: one[name] + other[name] for name in ("free", "fixed")}
+    largest = max(one["moved_max"], other["moved_max"])
+    return {**one, **summed, "taken": taken, "moved_mean": moved, "moved_max": largest}
 
 
 def _total(rows: Sequence[Row], column: str) -> float:

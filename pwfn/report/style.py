@@ -30,6 +30,7 @@ __all__ = [
     "column",
     "new_figure",
     "read",
+    "read_csv",
     "round_axis",
     "save",
     "widen",
@@ -82,7 +83,7 @@ def read(folder: Path) -> Files:
     return Files(
         read_json(folder / "summary.json") or {},
         read_json(folder / "evaluation.json") or {},
-        *(_rows(folder / f"{name}.csv") for name in ("rounds", "movement", "codebook", "layers")),
+        *(read_csv(folder / f"{name}.csv") for name in ("rounds", "movement", "codebook", "layers")),
     )
 
 
@@ -117,7 +118,8 @@ def column(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     return [row.get(name, math.nan) for row in rows]
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a CSV file, numbers as such, NaN where nothing stands; none where there is no file."""
     if not path.exists():
         return []
     with path.open(newline="") as file:

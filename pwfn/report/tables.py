@@ -81,17 +81,39 @@ def unfinished_cells(runs: Iterable[Run]) -> list[list[str]]:
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str, *, left: int) -> None:
     """Print a table; the first ``left`` columns are text, the others numbers.
 
-    Never narrower than its cells: a terminal that is too small wraps or scrolls its lines, which is easier to
-    read than cells cut to three letters.
+    On a terminal that is too narrow the columns of numbers go on below, beside the text again. Elsewhere, in a file
+    or a pipe, a table is as wide as it needs to be.
     """
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for i, name in enumerate(head):
+    console = Console()
+    width = console.width if console.is_terminal else 10_000
+    numbers = [*range(left, len(head))]
+    while True:
+        fitting = next((n for n in range(len(numbers), 1, -1) if _width(head, rows, left, numbers[:n]) <= width), 1)
+        shown, numbers = numbers[:fitting], numbers[fitting:]
+        table = _table(head, rows, left, shown)
+        table.title = title
+        needed = _width(head, rows, left, shown)
+        Console(width=min(needed, width)).print(table)
+        if not numbers:
+            return
+        title = ""
+
+
+def _width(head: Sequence[str], rows: Sequence[Sequence[str]], left: int, numbers: Sequence[int]) -> int:
+    return Console(width=10_000).measure(_table(head, rows, left, numbers)).maximum
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int, numbers: Sequence[int]) -> Table:
+    """A table of the text columns and some of those of numbers; text wraps where there is no room for it."""
+    table = Table(title_justify="left", box=box.SIMPLE_HEAD)
+    for i in (*range(left), *numbers):
         text = i < left
-        table.add_column(name if text else name.replace(" ", "\n"), justify="left" if text else "right", no_wrap=True)
+        name = head[i] if text else head[i].replace(" ", "\n")
+        table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(textwrap.shorten(cell, 120, placeholder=" …")) for cell in row))
-    needed = Console(width=10_000).measure(table).maximum
-    Console(width=max(Console().width, needed)).print(table)
+        cells = (textwrap.shorten(row[i], 120, placeholder=" …") for i in (*range(left), *numbers))
+        table.add_row(*map(escape, cells))
+    return table
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int) -> str:

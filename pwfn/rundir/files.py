@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["append_json", "atomic", "read_json", "write_csv", "write_json"]
+__all__ = ["append_json", "atomic", "read_json", "write_csv", "write_json", "write_rows_of_round"]
 
 STALE_SECONDS = 3600
 """A temporary file that nobody has written to for so long belonged to a process that was killed."""
@@ -94,3 +94,16 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer.writerows(rows)
     with atomic(path) as temporary:
         temporary.write_text(text.getvalue())
+
+
+def write_rows_of_round(path: Path, round: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a round's rows, which have a column ``round``, below those of the rounds before it.
+
+    What an interrupted try left of this round and of later ones goes. Without any rows, no file is written.
+    """
+    kept: list[Mapping[str, Any]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            kept = [row for row in csv.DictReader(file) if int(row["round"]) < round]
+    if kept or rows:
+        write_csv(path, [*kept, *rows])

@@ -20,7 +20,7 @@ from torch import nn
 from pwfn import regulariser
 from pwfn.classifier import parameter_groups
 from pwfn.gaussian import to_gaussian
-from pwfn.learning import pull_sigmas
+from pwfn.pull import pull_sigmas
 
 CPU = [("resnet18", 64, 64, False)]
 GPU = [(name, 224, 128, compiled) for name in ("resnet50", "deit_tiny_patch16_224") for compiled in (False, True)]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from pwfn.experiment.evaluation import accuracy, ensemble, noise_curve, perturbed, quality
+from pwfn.experiment.round_score import round_score
 from pwfn.experiment.score import Reliability, Score
 from pwfn.gaussian import gaussian_weights, to_deterministic, to_gaussian
 
@@ -118,6 +119,29 @@ def test_ensemble_averages_softmax_by_a_dense_reference() -> None:
         p = torch.stack(table[: entry["draws"]]).mean(0)
         assert entry["acc1"] == pytest.approx(100 * float((p.argmax(1) == targets).float().mean()), abs=1e-3)
         assert entry["nll"] == pytest.approx(float(nn.functional.nll_loss(p.log(), targets)), rel=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_converted_network_draws_as_its_plain_one(training: bool) -> None:
+    """Fixed weights draw with their joined sigma; afterwards the network is as it was, and its noise, too."""
+    net = to_gaussian(small()).train(training)
+    weights = list(gaussian_weights(net))
+    for _, mu, weight in weights:
+        fixed = torch.rand(mu.shape) < 0.5
+        with torch.no_grad():
+            weight.settle(mu, mu.round(decimals=1), fixed, torch.rand(mu.shape) / 5)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    found = round_score(net, batches, 6, draws=5, seed=4)
+    assert net.training is training and all(w.training is training and w.eps is None for _, _, w in weights)
+    assert all(value.equal(before[name]) for name, value in net.state_dict().items())
+    sigmas = {name: sigma.detach() for name, _, w in weights if (sigma := w.deviation()) is not None}
+    plain = to_deterministic(net.eval())
+    (entry,) = ensemble(plain, sigmas, batches(), 6, [5], seed=4)
+    (single,) = ensemble(plain, sigmas, batches(), 6, [1], seed=4)
+    assert single["nll"] != pytest.approx(entry["nll"], rel=1e-3)
+    assert found["loss"] == pytest.approx(accuracy(plain, batches(), 6)["loss"], rel=1e-6)
+    assert found["ensemble_acc1"] == entry["acc1"] and set(found) >= {"acc1", "acc5", "loss"}
+    assert found["ensemble_nll"] == pytest.approx(entry["nll"], rel=1e-5)
 
 
 def test_ensemble_does_not_depend_on_the_batches() -> None:

@@ -66,6 +66,10 @@ def test_ends_at_the_bits_asked_for(root: Path, tmp_path: Path, baselines: Path,
         names = [row["layer"] for row in csv.DictReader(file)]
     values = torch.cat([weights[name].flatten() for name in names]).unique()
     assert len(values) == summary["unique"] and int(order_of(values).max()) <= 2
+    with (tmp_path / "run" / "distortion.csv").open() as file:
+        shares = [row for row in csv.DictReader(file) if row["round"] == rounds[-1]["round"]]
+    assert [row["layer"].removeprefix("model.") for row in shares] == names
+    assert sum(float(row["share"]) for row in shares) == pytest.approx(1, abs=1e-6)
     if "fixing=post_training" not in settings:
         assert [int(row["fixed"]) for row in rounds[:-1]] == [0, 0, 0]  # they only measure
         assert "acc1_kept" in rounds[-1]

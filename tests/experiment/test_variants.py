@@ -56,8 +56,8 @@ def launch(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     places = [f"dataset.root={digits}", f"baseline.folder={tmp_path_factory.mktemp('baselines')}"]
     size = "+dataset.data_config={input_size: [3, 32, 32], crop_pct: 1.0}"
 
-    def carry_out(*overrides: str) -> Path:
-        folder = tmp_path_factory.mktemp("run") / "run"
+    def carry_out(*overrides: str, folder: Path | None = None) -> Path:
+        folder = folder or tmp_path_factory.mktemp("run") / "run"
         with initialize_config_dir(str(Path(__file__).resolve().parents[2] / "conf"), version_base="1.3"):
             cfg = compose("config", [*SMALL, size, *places, *overrides])
         execute(prepare(cfg, folder))
@@ -186,3 +186,22 @@ def test_compiled(launch: Run) -> None:
     eager = evaluate(folder, ["trainer.compile=false"])
     for name in ("acc1", "nll", "ece", "ensemble_nll", "baseline_nll"):
         assert eager[name] == pytest.approx(compiled[name], rel=1e-4), name
+
+
+def test_a_finished_run_makes_what_it_lacks(launch: Run, plain: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(plain, tmp_path / "run"))
+    (folder / "model.pwfn").unlink()
+    launch(folder=folder)
+    assert (folder / "model.pwfn").read_bytes() == (plain / "model.pwfn").read_bytes()
+    measured = (folder / "evaluation.json").stat().st_mtime_ns
+    launch("export.codes=true", folder=folder)
+    assert (folder / "codes.safetensors").exists() and (folder / "evaluation.json").stat().st_mtime_ns == measured
+    launch("evaluation.draws=[1]", folder=folder)
+    assert summary(folder)["ensemble_draws"] == 1 != summary(plain)["ensemble_draws"]
+    measured = (folder / "evaluation.json").stat().st_mtime_ns
+    launch("evaluation.draws=[1]", folder=folder)  # nothing is left to do
+    assert (folder / "evaluation.json").stat().st_mtime_ns == measured
+    (folder / "model.safetensors").unlink()
+    launch("evaluation.draws=[1]", folder=folder)
+    again, before = (load_file(place / "model.safetensors") for place in (folder, plain))
+    assert again.keys() == before.keys() and all(torch.equal(again[name], before[name]) for name in again)

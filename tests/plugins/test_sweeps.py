@@ -42,7 +42,8 @@ from pwfn.rundir.provenance import git_state, snapshot
 from pwfn.rundir.status import status
 from pwfn.rundir.status_table import print_status
 
-SWEEPS = ["delta", "paper_imagenet", "prior", "regulariser", "released", "schedule", "seeds", "sigma_join", "wfn_delta"]
+SWEEPS = ["delta", "paper_imagenet", "prior", "regulariser", "released", "schedule", "seeds", "sigma_join"]
+SWEEPS += ["wfn_cifar10", "wfn_delta"]
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_every_point_of_a_sweep_composes_and_has_a_name_of_its_own(root: Path, c
         values = list(override.sweep_string_iterator())
         points = [[*p, f"{override.get_key_element()}={v}"] for p in points for v in values]
     assert f"{len(points)} runs" in header
-    root_of_data = ["dataset.root=DIR"] if name == "paper_imagenet" else []
+    root_of_data = ["dataset.root=DIR"] if name in ("paper_imagenet", "wfn_cifar10") else []
     folders = {composed(*point, f"sweeps={name}", *root_of_data).hydra.sweep.subdir for point in points}
     assert len(folders) == len(points)
 

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from pwfn import apot, compression
 from pwfn.rate_distortion import assign
-from pwfn.rate_distortion.assignment import Code, alternate, candidates, code_of, search
+from pwfn.rate_distortion.alternation import alternate
+from pwfn.rate_distortion.codebook import SAMPLE, _sample, search
+from pwfn.rate_distortion.codes import Code, candidates, code_of
 from pwfn.rate_distortion.envelope import Envelope
 
 
@@ -195,3 +197,24 @@ def test_errors_name_the_argument(change: dict[str, object], word: str) -> None:
     arguments = {"w": torch.zeros(3), "sensitivity": torch.ones(3), **change}
     with pytest.raises(ValueError, match=word):
         assign(**arguments)  # type: ignore[arg-type]
+
+
+def test_what_few_sensitive_weights_need_is_not_dropped() -> None:
+    """Four weights a million times as sensitive as the rest keep their values, though nobody else has them."""
+    w = torch.cat((torch.linspace(-0.5, 0.5, 20_000), torch.tensor([1.125, 1.375, -1.125, -1.375])))
+    sensitivity = torch.ones_like(w)
+    sensitivity[-4:] = 1e6
+    found = assign(w, sensitivity, bits=3, max_unique=16, max_order=2)
+    assert float((found.values[-4:] - w[-4:]).abs().max()) <= 0.125  # 1.375 is no sum of two powers
+    assert len(found.centroids) <= 16
+
+
+def test_a_sample_holds_the_sensitive_weights() -> None:
+    generator = torch.Generator().manual_seed(0)
+    w = torch.randn(10 * SAMPLE, generator=generator)
+    sensitivity = torch.ones_like(w)
+    sensitivity[12_345:12_445] = 1e7
+    few, weight, mass = _sample(w, sensitivity)
+    assert len(few) <= SAMPLE + 1
+    assert int((weight == 1e7).sum()) == 100 and bool((mass[weight == 1e7] == 1).all())
+    assert abs(float(mass.double().sum()) / len(w) - 1) < 0.01  # the sample stands for all

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pwfn.rate_distortion.feedback import cholesky_of_inverse, damped, feedback, refine
+from pwfn.rate_distortion.feedback import cholesky_of_inverse, feedback, refine
 
 VALUES = torch.tensor([-1.5, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 1.5], dtype=torch.float64)
 LENGTHS = torch.tensor([6.0, 4, 3, 3, 2, 3, 3, 4, 6], dtype=torch.float64)
@@ -56,11 +56,6 @@ def test_the_factor_is_upper_triangular_and_gives_the_inverse() -> None:
     u = cholesky_of_inverse(h)
     assert torch.equal(u, u.triu())
     torch.testing.assert_close(u.mT @ u, torch.linalg.inv(h))
-
-
-def test_damping() -> None:
-    h = torch.stack((2 * torch.eye(3), torch.zeros(3, 3)))
-    assert torch.equal(damped(h, 0.5), torch.stack((3 * torch.eye(3), torch.eye(3))).double())
 
 
 def test_independent_inputs_leave_each_weight_alone() -> None:

@@ -8,7 +8,8 @@ from timm.layers import Conv2dSame, ScaledStdConv2d
 from torch import Tensor, nn
 
 from pwfn.rate_distortion.fisher import diagonal, draw, sigma
-from pwfn.rate_distortion.moments import has_rows, matrix, patches, second_moments
+from pwfn.rate_distortion.moments import second_moments
+from pwfn.rate_distortion.rows import has_rows, matrix, patches
 
 LAYERS = {
     "plain": (nn.Conv2d(4, 6, 3, padding=1), (2, 4, 7, 8)),

@@ -16,8 +16,9 @@ from pwfn import scope
 from pwfn.artifact.rows import codebook_rows, layer_rows
 from pwfn.experiment import movement
 from pwfn.gaussian import Flat
-from pwfn.report import plots
+from pwfn.report import plots, round_plots
 from pwfn.report import style as figures
+from pwfn.rundir.files import write_rows_of_round
 
 
 def flat(mu: list[float], sigma: list[float], fixed: list[bool]) -> Flat:
@@ -26,12 +27,13 @@ def flat(mu: list[float], sigma: list[float], fixed: list[bool]) -> Flat:
 
 BEFORE = flat([0.3, 0.26, 0.01, 0.5, 0.7], [2**-5, 2**-5, 2**-9, 2**-7, -1.0], [False, False, False, True, False])
 AFTER = flat([0.25, 0.25, 0.0, 0.5, 0.7], [2**-6, 2**-6, 2**-30, 2**-7, 2**-3], [True, True, True, True, False])
+SIZES = {"a.weight": 1, "b.weight": 4}
 
 
 def test_movement_known_answer() -> None:
     """Two weights of sigma 2**-5 moved by 0.05 and 0.01; the one that became 0 and the one fixed before do not
     count, and a sigma that the optimizer left below 0 is at the floor."""
-    rows = {row["log2_sigma"]: row for row in movement.by_sigma(3, BEFORE, AFTER)}
+    rows = {row["log2_sigma"]: row for row in movement.by_sigma(3, BEFORE, AFTER, {"a": 5})}
     assert sorted(rows) == [-30, -7, -6, -5, -3] and all(row["round"] == 3 for row in rows.values())
     assert (rows[-5]["taken"], rows[-9 if -9 in rows else -7]["taken"]) == (2, 0)
     assert rows[-5]["moved_mean"] == pytest.approx(0.03) and rows[-5]["moved_max"] == pytest.approx(0.05)
@@ -43,21 +45,40 @@ def test_movement_known_answer() -> None:
     ]
 
 
+def test_movement_by_tensor() -> None:
+    """The weights of the first test in two tensors: the sums over tensors are what that one finds for all."""
+    rows = movement.by_sigma(3, BEFORE, AFTER, SIZES)
+    taken = {row["layer"]: row["moved_mean"] for row in rows if row["taken"]}
+    assert taken == {"a.weight": pytest.approx(0.05), "b.weight": pytest.approx(0.01)}
+    assert [(row["layer"], row["log2_sigma"], row["fixed"]) for row in rows if row["fixed"]] == [
+        ("a.weight", -6, 1),
+        ("b.weight", -30, 1),
+        ("b.weight", -7, 1),
+        ("b.weight", -6, 1),
+    ]
+    (merged,) = round_plots._by_round(rows).values()
+    whole = movement.by_sigma(3, BEFORE, AFTER, {"all": 5})
+    names = ("log2_sigma", "free", "fixed", "taken", "moved_mean", "moved_max")
+    assert [[r[k] for k in names] for r in merged] == [[pytest.approx(r[k]) for k in names] for r in whole]
+    older = [{k: v for k, v in row.items() if k != "layer"} for row in whole]
+    assert round_plots._by_round(older) == {3: older}
+
+
 def test_movement_without_moves_or_noise() -> None:
     zeros = flat([0.0, 0.4], [2**-4, 2**-4], [True, False])
-    rows = movement.by_sigma(0, flat([0.001, 0.4], [2**-4, 2**-4], [False, False]), zeros)
+    rows = movement.by_sigma(0, flat([0.001, 0.4], [2**-4, 2**-4], [False, False]), zeros, {"a": 2})
     assert [(row["log2_sigma"], row["taken"], row["moved_mean"]) for row in rows] == [(-4, 0, 0.0)]
     silent = flat([0.5], [0.0], [True])
-    assert movement.by_sigma(0, silent, silent) == []
+    assert movement.by_sigma(0, silent, silent, {"a": 1}) == []
 
 
 def test_resumed_runs_replace_their_rounds(tmp_path: Path) -> None:
     path = tmp_path / "movement.csv"
     for t in (0, 1, 2, 1):
-        movement.write(path, t, BEFORE, AFTER)
+        write_rows_of_round(path, t, movement.by_sigma(t, BEFORE, AFTER, SIZES))
     with path.open() as file:
         rounds = [int(row["round"]) for row in csv.DictReader(file)]
-    assert rounds == sorted(rounds) and set(rounds) == {0, 1} and rounds.count(0) == rounds.count(1) == 5
+    assert rounds == sorted(rounds) and set(rounds) == {0, 1} and rounds.count(0) == rounds.count(1) == 7
 
 
 def test_codebook_and_layers_known_answer() -> None:
@@ -92,7 +113,7 @@ def test_names_in_scope_are_those_of_the_state_dict() -> None:
 def run(tmp_path: Path) -> Path:
     """The files of a finished run of two rounds."""
     for t in (0, 1):
-        movement.write(tmp_path / "movement.csv", t, BEFORE, AFTER)
+        write_rows_of_round(tmp_path / "movement.csv", t, movement.by_sigma(t, BEFORE, AFTER, SIZES))
     state = {"a": torch.tensor([[0.0, 0.5], [0.75, 0.5]])}
     columns: dict[str, Any] = {"acc1_before": 60.0, "acc1_after": 50.0, "unique": 9, "unique_nonzero": 8}
     columns |= {"unique_fixed": 3, "entropy": 2.5, "entropy_nonzero": 2.0}
