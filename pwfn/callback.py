@@ -41,9 +41,8 @@ class WeightFixing(L.Callback):
         propose: assigns from the network itself, instead of from its weights as vectors.
         refresh: called with the network after each round, to estimate the statistics of its norm layers again; the
             accuracy in between gets columns of its own, ``acc1_kept`` and so on.
-        evaluate: optional; gives ``acc1``, ``acc5`` and ``loss`` of a network in evaluation mode, measured
-            before and after each round.
-        listener: optional; called with the trainer and the :class:`Fixing` after each round.
+        evaluate: gives ``acc1``, ``acc5`` and ``loss`` of a network in evaluation mode, before and after each round.
+        listener: called with the trainer and the :class:`Fixing` after each round.
     """
 
     def __init__(
@@ -149,9 +148,9 @@ class WeightFixing(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, MisconfigurationException) and "limit_train_batches" in str(exception):
+            share = f"{trainer.limit_train_batches:g} of the training batches"
             raise ValueError(
-                f"{trainer.limit_train_batches:g} of the training batches is less than one of them: "
-                "raise first_fraction, rest_fraction of the Rounds"
+                f"{share} is less than one: raise first_fraction, rest_fraction of the Rounds"
             ) from exception
 
     def state_dict(self) -> dict[str, Any]:

@@ -343,7 +343,7 @@ def test_centroids_of_few_powers_need_no_search_for_the_cell() -> None:
     centroids = wfn.candidates(0.4, allowance=0.0075, zero_distance=2**-7, order=3).float()
     curve = wfn.curve(centroids[centroids != 0])
     assert curve.cells is None and wfn.curve(torch.tensor([0.1])).cells is not None
-    w = torch.tensor([0.0, -0.0, 1e-30, -1e-30, 1e-42, 2.0**-7, -(2.0**-7)])
+    w = torch.tensor([0.0, -0.0, 1e-30, -1e-30, 1e-42, 0.007, -0.007, 0.0123])
     for one in w.split(1):
         expected, slope = dense_penalty(one, centroids[centroids != 0], 2**-7, "relative")
         x = one.clone().requires_grad_()
