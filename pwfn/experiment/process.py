@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from pwfn.experiment.build import sentence
-from pwfn.rundir.status import LOCK
+from pwfn.rundir.lock import LOCK
 
 __all__ = ["process"]
 

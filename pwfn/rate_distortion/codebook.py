@@ -14,7 +14,9 @@ from pwfn.rate_distortion.envelope import Envelope
 
 __all__ = ["TOLERANCE", "fit", "search"]
 
-TOLERANCE = 0.02  # bits
+TOLERANCE = 0.02
+"""How far below its target the entropy may end, in bits."""
+
 SAMPLE = 2**15  # weights among which the codebook is found first, of far more
 
 

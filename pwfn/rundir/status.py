@@ -12,23 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from pwfn.rundir import slurm
 from pwfn.rundir.failure import last_failure
 from pwfn.rundir.figures import round_figures
 from pwfn.rundir.files import read_json
+from pwfn.rundir.lock import held_elsewhere, locked
 
-__all__ = ["ALIVE", "ENDED", "LOCK", "Run", "status"]
+__all__ = ["ALIVE", "ENDED", "Run", "status"]
 
 ALIVE = ("queued", "running")
 """States of runs that will go on by themselves."""
 
 ENDED = ("failed", "stopped", "cancelled")
 """States of runs that ended without a result."""
-
-LOCK = ".lock"
-"""File in a run's folder that is locked while somebody works on the run."""
 
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT")
 WORKING = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "STAGE_OUT", "RESIZING", "SIGNALING")
@@ -109,7 +105,10 @@ def _run(sweep: Path, name: str, entry: Mapping[str, Any], known: Mapping[str, s
         summary, damage = {}, str(error)
     job = entry.get("job")
     told = known.get(job or "", slurm.Job(""))
-    state = _state(folder, {"status": "damaged"} if damage else summary, job, told.word)
+    # a node that was lost may leave its lock: SLURM knows whether the job is still there
+    lost = entry.get("cluster") == "slurm" and slurm.available() and held_elsewhere(folder)
+    held = not lost and locked(folder)
+    state = _state({"status": "damaged"} if damage else summary, job, told.word, held=held)
     failure = last_failure(sweep / ".submitit" / job) if job and state in ENDED else None
     if state == "stopped" and failure:
         state = "failed"
@@ -133,27 +132,16 @@ def _ended(folder: Path) -> bool:
         return False
 
 
-def _state(folder: Path, summary: Mapping[str, Any], job: str | None, word: str) -> str:
+def _state(summary: Mapping[str, Any], job: str | None, word: str, *, held: bool) -> str:
     written = summary.get("status")
     if written == "finished":
         return "finished"
     if word in WAITING:
         return "queued"
-    if word in WORKING or _locked(folder):
+    if word in WORKING or held:
         return "running"
     if written == "failed":
         return "failed"
     if word == "CANCELLED":
         return "cancelled"
     return "stopped" if job or written else "missing"
-
-
-def _locked(folder: Path) -> bool:
-    path = folder / LOCK
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True

@@ -6,11 +6,13 @@ APoT's values are sums of powers of two times a scale of their layer; its orders
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from safetensors.numpy import load_file
 
 from pwfn.report.figures import huffman
@@ -56,16 +58,17 @@ def comparison(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
             for kind, face in (("conv_linear", f"C{i}"), ("inner", "none")):
                 here = [row for row in rows if row["setting"] == s.label and row["weights_of"] == kind]
                 style = {"ls": "", "marker": "o", "color": f"C{i}", "mfc": face}
-                label = s.label if kind == "conv_linear" else None
+                label = textwrap.shorten(s.label, 60, placeholder=" …") if kind == "conv_linear" else None
                 axes.plot([row[name] for row in here], [row["acc1"] for row in here], label=label, **style)
     panels[0].set_xscale("log")
-    finish(panels[0], "unique values (hollow: first, last layer left out)", "test top-1 (%)", named=False)
-    finish(panels[1], "entropy (bits a weight, zeros counted)", "", named=False)
+    panels[0].xaxis.set_minor_formatter(NullFormatter())
+    finish(panels[0], "unique values\n(hollow: inner layers)", "test top-1 (%)", named=False)
+    finish(panels[1], "entropy, bits a weight\n(zeros counted)", "", named=False)
     inner = [next(r for r in rows if r["setting"] == s.label and r["weights_of"] == "inner") for s in found]
     for axes, name, label in zip(
         panels[2:],
         ("order_1", "energy_share"),
-        ("share of weights of order 1, inner layers", "energy, of a multiply-add, inner layers"),
+        ("share of order 1\n(inner layers)", "energy, of a multiply-add\n(inner layers)"),
         strict=True,
     ):
         axes.barh(range(len(inner)), [row[name] for row in inner], color=[f"C{i}" for i in range(len(inner))])

@@ -109,12 +109,19 @@ def _acquire(lock: FileLock, environment: submitit.JobEnvironment) -> None:
     Raises:
         JobFailed: if another job works on the run.
     """
+    from pwfn.rundir import slurm
     from pwfn.rundir.failure import jobs_of
+    from pwfn.rundir.lock import held_elsewhere
+    from pwfn.rundir.status import WAITING, WORKING
 
+    folder = Path(lock.lock_file).parent
+    others = [number for number in jobs_of(folder) if number != environment.job_id]
+    left = held_elsewhere(folder) and slurm.available()  # by a node that was lost?
+    if left and not any(known.word in (*WAITING, *WORKING) for known in slurm.queue(others).values()):
+        Path(lock.lock_file).unlink(missing_ok=True)
     try:
         lock.acquire(timeout=PATIENCE if os.environ.get("SLURM_RESTART_COUNT", "0") == "0" else 10 * PATIENCE)
     except Timeout:
-        others = [number for number in jobs_of(Path(lock.lock_file).parent) if number != environment.job_id]
         known = f" (entered for it: {', '.join(others)})" if others else ""
         raise JobFailed(f"another job works on this run{known}; this one, {environment.job_id}, ends") from None
 
