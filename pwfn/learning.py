@@ -168,6 +168,6 @@ class Attraction:
 
 
 def _free_of(mu: Tensor, free: Tensor) -> Tensor:
-    """The free weights of a tensor, by their places; selecting all would cost what the penalty does."""
+    """The free weights of a tensor, by their places; to select all would cost a pass for nothing."""
     flat = mu.flatten()
     return flat if len(free) == len(flat) else flat.index_select(0, free)

@@ -338,6 +338,21 @@ def test_penalty_by_hand() -> None:
     assert float(wfn.penalty(torch.tensor([2.0]), torch.tensor([0.5]), distance="euclidean")) == pytest.approx(1.5)
 
 
+def test_centroids_of_few_powers_need_no_search_for_the_cell() -> None:
+    """Cells are bins of float32 numbers then; 0 of either sign, the least numbers and NaN lie in bins of their own."""
+    centroids = wfn.candidates(0.4, allowance=0.0075, zero_distance=2**-7, order=3).float()
+    curve = wfn.curve(centroids[centroids != 0])
+    assert curve.cells is None and wfn.curve(torch.tensor([0.1])).cells is not None
+    w = torch.tensor([0.0, -0.0, 1e-30, -1e-30, 1e-42, 0.007, -0.007, 0.0123])
+    for one in w.split(1):
+        expected, slope = dense_penalty(one, centroids[centroids != 0], 2**-7, "relative")
+        x = one.clone().requires_grad_()
+        r = wfn.penalty(x, curve)
+        assert float(r.detach()) == pytest.approx(expected, rel=1e-5)
+        assert float(torch.autograd.grad(r, x)[0]) == pytest.approx(float(slope), rel=1e-5, abs=1e-5)
+    assert wfn.penalty(torch.tensor([math.nan]), curve).isnan()
+
+
 def test_gradient_below_the_zero_distance_is_that_of_the_way() -> None:
     """One centroid at 0.25: the absolute distance falls by 1 for each unit of w, the relative one by c / w**2."""
     for w, slope in ((0.005, -1.0), (0.0625, -64.0)):
