@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from pwfn import method, sigma_join
@@ -20,7 +19,7 @@ from pwfn.method import Method
 from pwfn.post_training import PostTraining
 from pwfn.ranks import broadcast_from_rank_0, ignore_in_ddp_broadcast, is_clustering_rank, seed_rank
 from pwfn.record import Fixing, figures, picks
-from pwfn.refusal import require_fit
+from pwfn.refusal import require_batches, require_fit
 from pwfn.rounds import Rounds
 
 __all__ = ["WeightFixing"]
@@ -148,11 +147,7 @@ class WeightFixing(L.Callback):
         return score
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, MisconfigurationException) and "limit_train_batches" in str(exception):
-            raise ValueError(
-                f"{trainer.limit_train_batches:g} of the training batches is less than one of them: "
-                "raise first_fraction, rest_fraction of the Rounds"
-            ) from exception
+        require_batches(trainer, exception)
 
     def state_dict(self) -> dict[str, Any]:
         self._tick()
