@@ -30,8 +30,7 @@ class WeightFixing(L.Callback):
 
     The round runs after the last batch of its epoch, before Lightning validates: validation sees what ships.
     Train for ``rounds.epochs`` epochs. Where epochs are cut (``first_fraction``), the Trainer must have
-    ``reload_dataloaders_every_n_epochs=1``. Everything the callback knows is in the checkpoint. A trainer that does
-    not fit the rounds is refused when training starts, with a ValueError.
+    ``reload_dataloaders_every_n_epochs=1``; others are refused. Everything the callback knows is in the checkpoint.
 
     Args:
         rounds: the timetable.
