@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from pwfn import method, sigma_join
@@ -19,7 +18,7 @@ from pwfn.gaussian import flat_weights, gaussian_weights
 from pwfn.method import Method
 from pwfn.ranks import broadcast_from_rank_0, ignore_in_ddp_broadcast, is_clustering_rank, seed_rank
 from pwfn.record import Fixing, figures, picks
-from pwfn.refusal import require_fit
+from pwfn.refusal import require_batches, require_fit
 from pwfn.rounds import Rounds
 
 __all__ = ["WeightFixing"]
@@ -30,8 +29,7 @@ class WeightFixing(L.Callback):
 
     The round runs after the last batch of its epoch, before Lightning validates: validation sees what ships.
     Train for ``rounds.epochs`` epochs. Where epochs are cut (``first_fraction``), the Trainer must have
-    ``reload_dataloaders_every_n_epochs=1``. Everything the callback knows is in the checkpoint. A trainer that does
-    not fit the rounds is refused when training starts, with a ValueError.
+    ``reload_dataloaders_every_n_epochs=1``; others are refused. Everything the callback knows is in the checkpoint.
 
     Args:
         rounds: the timetable.
@@ -146,11 +144,7 @@ class WeightFixing(L.Callback):
         return score
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, MisconfigurationException) and "limit_train_batches" in str(exception):
-            share = f"{trainer.limit_train_batches:g} of the training batches"
-            raise ValueError(
-                f"{share} is less than one: raise first_fraction, rest_fraction of the Rounds"
-            ) from exception
+        require_batches(trainer, exception)
 
     def state_dict(self) -> dict[str, Any]:
         self._tick()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import lightning as L
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from pwfn.gaussian import gaussian_weights
 from pwfn.rounds import Rounds
 
-__all__ = ["require_fit"]
+__all__ = ["require_batches", "require_fit"]
 
 
 def require_fit(rounds: Rounds, trainer: L.Trainer, model: nn.Module) -> None:
@@ -31,3 +32,20 @@ def require_fit(rounds: Rounds, trainer: L.Trainer, model: nn.Module) -> None:
     reloaded: int = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
     if len(lengths) > 1 and reloaded != 1:
         raise ValueError("epochs differ in length: give the Trainer reload_dataloaders_every_n_epochs=1")
+
+
+def require_batches(trainer: L.Trainer, exception: BaseException) -> None:
+    """Say in the words of the rounds what Lightning raised because an epoch keeps none of its batches.
+
+    Args:
+        trainer: whose training ended.
+        exception: what it raised; any other is left as it is.
+
+    Raises:
+        ValueError: if the loader has too few batches for the share that is kept.
+    """
+    if isinstance(exception, MisconfigurationException) and "limit_train_batches" in str(exception):
+        raise ValueError(
+            f"{trainer.limit_train_batches:g} of the training batches is less than one of them: "
+            "raise first_fraction, rest_fraction of the Rounds"
+        ) from exception

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 import traceback
@@ -43,8 +44,8 @@ def process(folder: Path) -> Iterator[None]:
     except Timeout:
         raise SystemExit(f"another process works in {folder}: wait for it, or choose another hydra.run.dir") from None
     except EXPECTED as error:
-        _write_traceback(folder, error)
-        raise SystemExit(f"{sentence(error)}\n(where: {folder / 'launch.log'})") from error
+        _write_traceback(folder / "launch.log", error)
+        raise SystemExit(f"{sentence(error)}\n({_advice(folder, error)})") from error
     except KeyboardInterrupt:
         _leave(folder, signal.SIGINT)
     except SystemExit as error:
@@ -78,9 +79,17 @@ def _leave(folder: Path, signum: signal.Signals) -> None:
 
 
 @rank_zero_only
-def _write_traceback(folder: Path, error: BaseException) -> None:
-    try:
-        with (folder / "launch.log").open("a") as log:
+def _write_traceback(path: Path, error: BaseException) -> None:
+    if not _full(error):
+        with path.open("a") as log:
             log.write("".join(traceback.format_exception(error)))
-    except OSError:  # a full disk: the sentence still tells
-        return
+
+
+def _advice(folder: Path, error: BaseException) -> str:
+    if _full(error):
+        return f"the same command with hydra.run.dir={folder} goes on once there is room"
+    return f"where: {folder / 'launch.log'}"
+
+
+def _full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -18,10 +18,19 @@ from pwfn.experiment.process import process
 
 def test_what_a_run_raises_for_its_user_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended, process(tmp_path):
-        raise OSError(28, "No space left on device", "last.ckpt")
+        raise ValueError("last.ckpt is damaged")
     said = str(ended.value.code)
-    assert said.splitlines()[0] == "[Errno 28] No space left on device: 'last.ckpt'" and len(said.splitlines()) == 2
+    assert said.splitlines()[0] == "last.ckpt is damaged" and len(said.splitlines()) == 2
     assert "Traceback" in (tmp_path / "launch.log").read_text() and str(tmp_path / "launch.log") in said
+
+
+def test_a_full_disk_says_that_the_run_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as ended, process(tmp_path):
+        raise OSError(28, "No space left on device", "last.ckpt")
+    first, second = str(ended.value.code).splitlines()
+    assert first == "[Errno 28] No space left on device: 'last.ckpt'"
+    assert second == f"(the same command with hydra.run.dir={tmp_path} goes on once there is room)"
+    assert not (tmp_path / "launch.log").exists()
 
 
 def test_the_error_of_a_loader_worker_is_told_without_its_traceback(tmp_path: Path) -> None:
