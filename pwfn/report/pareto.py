@@ -31,7 +31,8 @@ def pareto(groups: Sequence[Group], dataset: str) -> Figure:
     """Plot top-1 accuracy against each cost, for the groups of one dataset.
 
     A colour is a method, a marker a network. Bars are the spread over seeds, a line joins the groups that no
-    other one beats in both directions, a dashed line is the baseline. Published points are overlaid for
+    other one beats in both directions, a dashed line is the baseline, a dotted one the same training without sharing
+    (``method=floating``). Published points are overlaid for
     ImageNet: hollow where they were read in the paper, filled and faint where they are remembered; whether WFN's
     leave zeros out is not settled, ours count them. What is
     more than :data:`SPAN` points below every baseline stands on the lower edge, its accuracy beside it.
@@ -72,7 +73,7 @@ def _spread(axes: Axes) -> None:
     low, high = axes.dataLim.intervalx
     if 0 < 20 * low < high:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
 
@@ -104,8 +105,11 @@ def _points(
         x, y = group.figure(cost), group.figure("acc1")
         if x is None or y is None:
             continue
-        found.append((factor * x[0], y[0]))
         shade = colour[group.settings["method.name"]]
+        if group.settings["method.name"] == "floating":  # nothing is shared
+            axes.axhline(y[0], ls=":", lw=1, color=shade)
+            continue
+        found.append((factor * x[0], y[0]))
         if y[0] < floor:
             axes.plot(factor * x[0], floor, marker=marker, ms=7, mec=shade, mfc="none", clip_on=False)
             axes.annotate(

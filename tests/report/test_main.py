@@ -254,6 +254,17 @@ def test_what_lost_everything_stands_on_the_lower_edge(tmp_path: Path) -> None:
         assert [text.get_text() for text in axes.texts] == ["12 %"]
 
 
+def test_training_without_sharing_is_a_line(tmp_path: Path) -> None:
+    """A million different weights are no point on an axis of costs."""
+    write_run(tmp_path / "pwfn", 90.5)
+    write_run(tmp_path / "floating", 91.5, method="floating")
+    found = compare.find([tmp_path])
+    for axes in pareto(compare.grouped(found, compare.swept(found)), "digits").axes:
+        dotted = [line for line in axes.lines if line.get_linestyle() == ":"]
+        assert [list(line.get_ydata()) for line in dotted] == [[91.5, 91.5]]
+        assert sum(line.get_marker() == "o" for line in axes.lines) == 1
+
+
 class Browser:
     """A headless Chromium, spoken to through its WebDriver."""
 
