@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -275,6 +276,33 @@ def test_preempted_run_goes_on(root: Path, tmp_path: Path, reference: dict[str, 
         assert restarts(run) >= 1
         assert weights(run) == weights(reference["std_mu pow2"])
         assert len(wandb_ids(run)) == 1
+    finally:
+        launcher.kill()
+        sweep.stop()
+
+
+@pytest.mark.slow
+def test_controller_away_at_the_signal(root: Path, tmp_path: Path, reference: dict[str, Run]) -> None:
+    """slurmctld stops before the job is signalled and comes back 90 s later: one restart, the same weights."""
+    controller = Path("/run/slurmctld.pid")
+    if os.geteuid() != 0 or not controller.exists():
+        pytest.skip("slurmctld cannot be stopped here")
+    sweep = one_run(root, tmp_path, reference)
+    launcher = sweep.start(seconds=0.03)
+    try:
+        pids = processes(sweep.wait_for_round("std_mu pow2"))
+        os.kill(int(controller.read_text()), signal.SIGTERM)
+        try:
+            for pid in pids:
+                os.kill(pid, signal.SIGUSR2)
+            time.sleep(90)
+        finally:
+            subprocess.run(["slurmctld"], check=True)
+        text, _ = launcher.communicate(timeout=400)
+        assert launcher.returncode == 0, text
+        run = sweep.runs()["std_mu pow2"]
+        assert restarts(run) == 1
+        assert weights(run) == weights(reference["std_mu pow2"])
     finally:
         launcher.kill()
         sweep.stop()
