@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -37,15 +37,13 @@ def print_status(runs: Sequence[Run], console: Console | None = None, *, everyth
     console = console or Console(soft_wrap=True)
     common = set.intersection(*(set(run.overrides) for run in runs)) if len(runs) > 1 else set()
     names = {run.folder: " ".join(o for o in run.overrides if o not in common) or run.folder.name for run in runs}
-    table = Table(caption="acc: validation while running, test when finished; entropy in bits a weight")
-    for column, side in {**COLUMNS, **dict.fromkeys(FIGURES, "right")}.items():
-        table.add_column(column, justify="right" if side == "right" else "left", overflow="fold")
     shown: dict[str, int] = {}
+    rows = []
     for run in runs:
         shown[run.state] = shown.get(run.state, 0) + 1
         if everything or len(runs) <= SHORT or shown[run.state] <= FIRST:
-            table.add_row(*_row(run, names[run.folder]))
-    console.print(table)
+            rows.append(_row(run, names[run.folder]))
+    console.print(_table(rows))
     for state, count in shown.items():
         if not everything and len(runs) > SHORT and count > FIRST:
             console.print(f"... and {count - FIRST} more {state} (--all shows them)")
@@ -68,7 +66,21 @@ def watch_status(sweep: Path, seconds: float, *, everything: bool = False) -> li
         time.sleep(seconds)
 
 
-def _row(run: Run, name: str) -> Iterable[str]:
+def _table(rows: Sequence[Sequence[str]]) -> Table:
+    """The rows under the columns that say something; only what has no fixed width is folded."""
+    table = Table(caption="acc: validation while running, test when finished; entropy in bits a weight")
+    columns = {**COLUMNS, **dict.fromkeys(FIGURES, "right")}
+    used = [k for k, name in enumerate(columns) if name in ("run", "state") or any(row[k] for row in rows)]
+    for k, (name, side) in enumerate(columns.items()):
+        if k in used:
+            fixed = name not in ("run", "node, reason")
+            table.add_column(name, justify="right" if side == "right" else "left", overflow="fold", no_wrap=fixed)
+    for row in rows:
+        table.add_row(*(row[k] for k in used))
+    return table
+
+
+def _row(run: Run, name: str) -> list[str]:
     style = STYLES.get(run.state, "")
     where = run.reason if run.state == "queued" and run.told.word else run.told.node
     elapsed = run.told.elapsed if run.state != "queued" else ""
