@@ -126,7 +126,9 @@ def _answer(error: BaseException) -> str:
     missing = re.search(r"Missing mandatory value: (\S+)", str(error))
     if missing:
         return ask_for([missing[1]])
-    lines = str(error).strip().splitlines() + str(error.__cause__ or "").splitlines()[:1]
+    lines = str(error).partition("Config search path:")[0].strip().splitlines()
+    if isinstance(error.__cause__, OmegaConfBaseException):  # Hydra says which override, it says why
+        lines += str(error.__cause__).splitlines()[:1]
     return "\n".join(lines) if len(lines) <= 3 else " ".join(" ".join(lines).split())
 
 
