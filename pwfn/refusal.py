@@ -29,6 +29,7 @@ def require_fit(rounds: Rounds, trainer: L.Trainer, model: nn.Module) -> None:
     if epochs is not None and 0 <= epochs < rounds.epochs:
         raise ValueError(f"max_epochs={epochs} ends before the last round: give the Trainer {rounds.epochs}")
     lengths = {rounds.batches(epoch) for epoch in range(rounds.epochs)}
+    # Lightning sets it in a connector, where its annotations do not show it
     reloaded: int = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
     if len(lengths) > 1 and reloaded != 1:
         raise ValueError("epochs differ in length: give the Trainer reload_dataloaders_every_n_epochs=1")
