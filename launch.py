@@ -99,6 +99,13 @@ def command_line(arguments: list[str]) -> int | str:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --help | head
         print(help_text(ROOT / "conf", arguments))
         return 0
+    if "-sc" in arguments and any(argument.startswith("query=") for argument in arguments):
+        from pwfn.report.options import completions
+
+        words = completions(ROOT / "conf", os.environ.get("COMP_LINE", "")[: int(os.environ.get("COMP_POINT", 0))])
+        if words is not None:
+            print(" ".join(words))
+            return 0
     if any(argument.startswith("evaluate=") for argument in arguments):
         from pwfn.report.__main__ import main as report
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from pwfn.dataset.loading import DataModule
 from pwfn.dataset.streaming import Stream, StreamModule
+from pwfn.model import arguments
 from pwfn.model.network import create_timm, load_weights, require_head, require_logits
 from pwfn.rundir.naming import to_dict
 
@@ -77,6 +78,9 @@ def _network(cfg: DictConfig, num_classes: int, *, weights: bool) -> tuple[nn.Mo
     """Build the network of ``cfg.model``, with the weights that it names if ``weights``, and its description."""
     settings = cfg.model
     kwargs = {"num_classes": num_classes, **to_dict(settings.kwargs)}
+    wrong = [name for name in arguments.refused(kwargs) if name in arguments.RULES]
+    if wrong:
+        raise ValueError(f"model.kwargs.{wrong[0]}={kwargs[wrong[0]]} is no value that networks take")
     if settings._target_ == "timm.create_model":
         kwargs = {"in_chans": cfg.dataset.data_config.get("input_size", [3])[0], **kwargs}
         model = create_timm(

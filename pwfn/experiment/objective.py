@@ -5,10 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["VALIDATION", "objective"]
+__all__ = ["FIGURES", "VALIDATION", "objective"]
 
 VALIDATION = {"acc1": "acc1_after", "acc5": "acc5_after", "loss": "loss_after"}
 """Figures that a search must not see of the test images, and their columns in ``rounds.csv``."""
+
+_QUALITY = ("acc1", "nll", "ece", "brier")
+_SIZES = (
+    *("float32", "float16", "fixed_width", "entropy_coded", "zstd", "codebook", "unquantised", "bound"),
+    *("bound_layers", "layered", "unique", "unique_layers", "ratio_float32", "ratio_float16", "overhead"),
+)
+
+FIGURES = frozenset(
+    (
+        *(VALIDATION.keys() | {*_QUALITY, "unique", "unique_nonzero", "entropy", "entropy_nonzero"}),
+        *("zeros", "sparsity", "seed", "params", "params_in_scope", "fixed_fraction", "wall_seconds"),
+        *(f"baseline_{name}" for name in (*_QUALITY, "acc5", "unique", "entropy", "val_acc1")),
+        *(f"{prefix}ensemble_{name}" for prefix in ("", "baseline_") for name in _QUALITY),
+        "ensemble_draws",
+        *(f"sizes.{name}" for name in _SIZES),
+    )
+)
+"""What ``objective`` may name: the numbers in ``summary.json``; those of ensembles need a method with sigma."""
 
 
 def objective(

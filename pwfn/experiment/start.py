@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ def baseline_of(cfg: DictConfig, arguments: Mapping[str, Any]) -> Baseline | Non
         "precision": cfg.trainer.precision,
     }
     name = f"{cfg.model.name}-{cfg.dataset.name}-{content_hash(recipe)}".replace("/", "_")
+    _require_writable(Path(cfg.baseline.folder))
     with blaming(cfg, "baseline.optimizer"):
         optimizer = instantiate(cfg.baseline.optimizer)
         tried = optimizer([nn.Parameter(torch.zeros(1))])
@@ -81,3 +84,15 @@ def gaussian_baseline_of(
         criterion=classifier.criterion,
         mixup=classifier.mixup,
     )
+
+
+def _require_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to.
+
+    Raises:
+        ValueError: naming the setting to change.
+    """
+    there = next(path for path in chain([folder.absolute()], folder.absolute().parents) if path.exists())
+    writable = os.access(there, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+    if not there.is_dir() or not writable:
+        raise ValueError(f"baseline.folder={folder}: {there} is {'read-only' if there.is_dir() else 'no folder'}")

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["refused"]
+__all__ = ["RULES", "refused"]
 
 Rule = Callable[[Any], bool]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["help_text"]
+__all__ = ["completions", "help_text"]
 
 HEAD = """pwfn: the weights of a trained network share a few hundred additive powers-of-two values.
 
@@ -43,6 +44,24 @@ def help_text(conf: Path, arguments: Sequence[str]) -> str:
         if path.is_file() and not group.startswith("experiment"):
             lines += ["", f"{group.replace('/', '.')}:", *(f"  {line}" for line in _inherited(path))]
     return "\n".join(lines)
+
+
+def completions(conf: Path, line: str) -> list[str] | None:
+    """Complete a word that ends in an option of a group with folders, which Hydra's own completion leaves out.
+
+    Args:
+        conf: the folder of configurations.
+        line: the command line up to the cursor, as a shell hands it on.
+
+    Returns:
+        The words that it may become; None where Hydra knows them.
+    """
+    match = re.search(r"(?:^|\s)(\+?)([\w/]+)=([\w/.-]*)$", line)
+    group = conf / match[2] if match else conf
+    if match is None or not group.is_dir() or not any(path.is_dir() for path in group.iterdir()):
+        return None
+    names = (path.relative_to(group).with_suffix("").as_posix() for path in sorted(group.rglob("*.yaml")))
+    return [f"{match[1]}{match[2]}={name}" for name in names if name.startswith(match[3])]
 
 
 def _defaults(index: str) -> dict[str, str]:

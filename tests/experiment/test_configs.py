@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from pwfn.experiment.build import sentence
 from pwfn.experiment.prepare import prepare
+from pwfn.experiment.start import baseline_of
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = {
@@ -108,6 +109,11 @@ MISTAKES = [
     ("baseline.optimizer.lr=-1", "baseline.optimizer.lr must"),
     ("trainer.precision=foo", "trainer: "),
     ("trainer.accelerator=foo", "trainer: "),
+    ("objective=foo", "objective must be a figure"),
+    ("+model.kwargs.drop_rate=5", "model.kwargs.drop_rate=5 is no value"),
+    ("+model.kwargs.num_classes=-1", "model.kwargs.num_classes=-1 is no value"),
+    ("+model.kwargs.dorp_rate=0.1", "dorp_rate"),
+    ("baseline.folder=/dev/null/baselines", "baseline.folder=/dev/null/baselines: /dev/null is no folder"),
     (
         "model=cifar_resnet20 model.pretrained=true dataset.data_config.input_size=[3,32,32]"
         " dataset.data_config.mean=[0.5,0.5,0.5] dataset.data_config.std=[0.5,0.5,0.5]",
@@ -124,6 +130,18 @@ def test_mistakes_are_found_before_anything_is_written(overrides: str, named: st
         prepare(cfg, tmp_path / "run")
     assert named in sentence(mistake.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user who may write nothing")
+def test_a_folder_of_baselines_that_nobody_may_write() -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("config", ["model.name=test_resnet", f"baseline.folder={ROOT / 'baselines'}"])
+    os.seteuid(65534)
+    try:
+        with pytest.raises(ValueError, match=f"baseline.folder={ROOT / 'baselines'}: {ROOT} is read-only"):
+            baseline_of(cfg, {})
+    finally:
+        os.seteuid(0)
 
 
 def test_unknown_options_are_refused() -> None:

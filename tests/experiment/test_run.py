@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from safetensors.torch import load_file
 import pwfn
 from pwfn import scope
 from pwfn.experiment.checkpoints import last_checkpoint
+from pwfn.experiment.objective import FIGURES
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
@@ -69,6 +72,15 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def numbers(summary: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted names of all numbers in a summary."""
+    for key, value in summary.items():
+        if isinstance(value, Mapping):
+            yield from numbers(value, f"{key}.")
+        elif not isinstance(value, str):
+            yield prefix + key
+
+
 def test_the_run_directory(finished: tuple[Path, str]) -> None:
     folder, said = finished
     rounds, clusters = table(folder / "rounds.csv"), table(folder / "clusters.csv")
@@ -79,6 +91,7 @@ def test_the_run_directory(finished: tuple[Path, str]) -> None:
     keys += "entropy entropy_nonzero fixed_fraction wall_seconds versions config_hash"
     assert set(keys.split()) <= set(summary)
     assert summary["status"] == "finished" and summary["fixed_fraction"] == 1
+    assert set(numbers(summary)) == FIGURES  # a search may ask for each of them
     assert summary["baseline_acc1"] > 60 and summary["acc1"] > summary["baseline_acc1"] - 10
     assert int(rounds[-1]["unique"]) == summary["unique"] < 256
     for name in ("checkpoints/last.ckpt", "model.safetensors", "plots", "wandb", ".hydra/config.yaml"):
@@ -159,6 +172,7 @@ def test_killed_at_any_moment_and_resumed(finished: tuple[Path, str], baselines:
     """After kills inside epochs the same command ends with the same weights, bit for bit."""
     folder, often = tmp_path / "killed", "checkpoint.minutes=0.001"
     seen: list[bool] = []
+    spent: list[float] = []  # of the attempts before, in seconds
     for saves in (2, 5, 3):
         with (tmp_path / "said").open("w") as said:
             process = subprocess.Popen(command(folder, baselines, often), env=environment(), stdout=said, stderr=said)
@@ -174,11 +188,14 @@ def test_killed_at_any_moment_and_resumed(finished: tuple[Path, str], baselines:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         seen.append(mid_epoch(folder))
-        status = json.loads((folder / "summary.json").read_text())["status"]
-        assert status == "running"
+        summary = json.loads((folder / "summary.json").read_text())
+        assert summary["status"] == "running"
+        spent.append(summary["wall_seconds"])
     assert any(seen), "no kill fell inside an epoch"
     done = launch(folder, baselines, often)
     assert done.returncode == 0, done.stderr[-3000:]
+    spent.append(json.loads((folder / "summary.json").read_text())["wall_seconds"])
+    assert spent[0] == 0 and all(before < after for before, after in pairwise(spent))
     reference = finished[0]
     for name in ("model.safetensors", "sigma.safetensors"):
         assert (folder / name).read_bytes() == (reference / name).read_bytes(), name

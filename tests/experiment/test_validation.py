@@ -42,7 +42,10 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "a number from 0.000001 to 1000000": ([0.25, 1], [0, -1, 1e30, 1e-30, INF, *NO_NUMBER]),
     "a number from 1.01 to 1000000": ([1.01, 2], [1, 1.0000001, 0.5, INF, *NO_NUMBER]),
     "a text": (["run", "a/b"], ["", "  ", 5, None, ["a"], True]),
-    "a text or a list of texts": (["acc1", ["acc1", "entropy"]], ["", [], 5, None, [1]]),
+    "a figure of summary.json": (
+        ["acc1", ["loss", "sizes.entropy_coded"]],
+        ["", [], 5, None, [1], "foo", ["acc1", "foo"], "sizes", "method"],
+    ),
     "a whole number above 0": ([1, 2000], [0, -1, *NO_WHOLE]),
     "a whole number from -20 to -1 (-b)": ([-7, -1], [0, 9, -21, -1.5, *NO_NUMBER]),
     "a whole number from 0 to 1000": ([0, 1], [-1, 1001, *NO_WHOLE]),
