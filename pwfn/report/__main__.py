@@ -30,8 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without a letter shows ? instead
     chosen = command_line.parser().parse_args(arguments)
-    if chosen.command == "status":
-        return _status(chosen)
+    try:
+        return _status(chosen) if chosen.command == "status" else _carry_out(chosen)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _carry_out(chosen: argparse.Namespace) -> int:
     commands = {
         "compare": _compare,
         "evaluate": _evaluate,
@@ -74,8 +80,6 @@ def _status(chosen: argparse.Namespace) -> int:
         else:
             runs = status(chosen.folder)
             print_status(runs, everything=chosen.all)
-    except KeyboardInterrupt:
-        return 130
     except (OSError, ValueError) as error:
         Console(stderr=True).print(str(error), markup=False)
         return 2

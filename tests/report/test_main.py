@@ -218,6 +218,15 @@ def test_mistakes_are_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert "no folder" in lines and "no runs below" in lines and "holds no run" in lines
 
 
+def test_ctrl_c(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*of: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pwfn.report.__main__.compared", interrupted)
+    assert report.main(["compare", str(runs)]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_front() -> None:
     """(2, 70) beats (3, 69) in both and (2, 60) at the same cost."""
     assert front([(3, 69), (1, 50), (2, 70), (2, 60), (5, 71)]) == [(1, 50), (2, 70), (5, 71)]
