@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch.nn.utils import parametrize
 from pwfn import prior as priors
 from pwfn import scope as scopes
 from pwfn.gaussian_weight import GaussianWeight
-from pwfn.kernels.noise import normals
+from pwfn.kernels.noise import Draws, normals
 
 __all__ = ["Flat", "GaussianWeight", "draw", "flat_weights", "gaussian_weights", "to_deterministic", "to_gaussian"]
 
@@ -46,6 +47,7 @@ def to_gaussian(
     prior: Prior | None = priors.pow2,
     scope: scopes.Scope = scopes.conv_linear,
     weight: type[GaussianWeight] = GaussianWeight,
+    noise: Draws = normals,
 ) -> nn.Module:
     """Make every weight in scope Gaussian, in place. Build optimizers afterwards.
 
@@ -57,6 +59,7 @@ def to_gaussian(
         prior: gives the initial sigma of a parameter tensor; None for weights without noise.
         scope: which parameters take part.
         weight: the parametrization; :class:`pwfn.released.ReleasedWeight` is the other one.
+        noise: makes the draws of a step; :class:`pwfn.kernels.noise.Table` is the faster way on a CPU.
 
     Returns:
         ``model``.
@@ -87,7 +90,7 @@ def to_gaussian(
         raise ValueError("no parameter of the network is in scope: choose another scope")
     for made in seen.values():
         made.noisy = True
-    model.register_forward_pre_hook(draw)
+    model.register_forward_pre_hook(partial(draw, noise=noise))
     return model
 
 
@@ -104,7 +107,7 @@ def to_deterministic(model: nn.Module) -> nn.Module:
             chain.eval()
             parametrize.remove_parametrizations(module, key, leave_parametrized=True)
     for handle, hook in list(model._forward_pre_hooks.items()):
-        if hook is draw:
+        if getattr(hook, "func", None) is draw:
             del model._forward_pre_hooks[handle]
     return model
 
@@ -142,7 +145,7 @@ def flat_weights(model: nn.Module) -> Flat:
 
 @torch.compiler.disable  # a compiled network finds the draws made; there is nothing in here to compile
 @torch.no_grad()
-def draw(model: nn.Module, args: Any = None) -> None:
+def draw(model: nn.Module, args: Any = None, *, noise: Draws = normals) -> None:
     """Draw eps for one training step; the forward pre-hook that :func:`to_gaussian` installs.
 
     All tensors are drawn before the forward, so that a layer which reads its weight twice, or runs again for
@@ -152,6 +155,7 @@ def draw(model: nn.Module, args: Any = None) -> None:
     Args:
         model: the network that :func:`to_gaussian` converted.
         args: ignored; hooks are called with the forward's arguments.
+        noise: makes the draws.
     """
     if not model.training:
         return
@@ -162,7 +166,7 @@ def draw(model: nn.Module, args: Any = None) -> None:
     raised: list[Tensor] = [sigma for w, sigma in noisy if w.raise_sigma]
     if raised:
         torch._foreach_clamp_min_(raised, priors.SIGMA_MIN)
-    for (weight, _), eps in zip(noisy, normals(sigmas), strict=True):
+    for (weight, _), eps in zip(noisy, noise(sigmas), strict=True):
         weight.eps = eps
 
 

@@ -18,6 +18,7 @@ from pwfn.dataset.streaming import StreamModule
 from pwfn.experiment.baseline import Baseline
 from pwfn.experiment.results import Measurement
 from pwfn.gaussian_weight import GaussianWeight
+from pwfn.kernels.noise import Draws
 
 __all__ = ["Experiment"]
 
@@ -39,6 +40,7 @@ class Experiment:
         make_trainer: builds the trainer of all rounds around a logger.
         before_conversion: called with the starting network, in this order, before its weights become Gaussian.
         weight: the parametrization of the weights in scope.
+        noise: makes the draws of a training step.
         train_gaussian: trains mu and sigma together before round 0, if asked for.
         compile: whether the network is compiled.
     """
@@ -56,5 +58,6 @@ class Experiment:
     make_trainer: Callable[[Logger], L.Trainer]
     before_conversion: Sequence[Callable[[nn.Module], None]]
     weight: type[GaussianWeight]
+    noise: Draws
     train_gaussian: Callable[[nn.Module, DataModule | StreamModule], None] | None
     compile: bool

@@ -66,6 +66,8 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
         make_logger = log(folder, settings, name=cfg.name, job_type=cfg.method.name)
     parts = (classifier.distillation, fixing.propose)
     steps = [part.keep if isinstance(part, Distillation | PostTraining) else None for part in parts]
+    with blaming(cfg, "noise"):
+        noise = instantiate(cfg.noise)
     arguments = trainer_arguments(settings["trainer"])
     with blaming(cfg, "trainer"):
         try_trainer(arguments)
@@ -90,6 +92,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
             minutes=cfg.checkpoint.minutes,
         ),
         before_conversion=[s for s in (*steps, feedback_of(cfg, folder, measurement)) if s is not None],
+        noise=noise,
         weight=ReleasedWeight if cfg.fixing.get("released") else GaussianWeight,
         train_gaussian=gaussian_baseline_of(cfg, classifier, arguments),
         compile=bool(cfg.trainer.compile),

@@ -125,6 +125,7 @@ RULES: list[Rule] = [
     ("model.name", *TEXT),
     ("model.pretrained", *YES_NO),
     ("model.checkpoint", *TEXT_OR_NULL),
+    ("noise.places", whole(1, 2**26), "a whole number from 1 to 67108864"),
     ("optimizer.lr", *POSITIVE),
     ("optimizer.momentum", number(0, 0.9999), "a number from 0 to 0.9999"),
     ("optimizer.weight_decay", *NOT_NEGATIVE),

@@ -129,7 +129,9 @@ def _train_and_fix(experiment: Experiment, trainer: L.Trainer) -> None:
     for step in experiment.before_conversion:
         step(model)
     scope, last = experiment.measurement.scope, last_checkpoint(experiment.folder)
-    to_gaussian(model, prior=_prior(experiment.measurement), scope=scope, weight=experiment.weight)
+    to_gaussian(
+        model, prior=_prior(experiment.measurement), scope=scope, weight=experiment.weight, noise=experiment.noise
+    )
     if experiment.train_gaussian is not None and last is None:
         experiment.train_gaussian(model, experiment.measurement.data)
     if experiment.compile:

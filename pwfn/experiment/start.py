@@ -68,7 +68,7 @@ def gaussian_baseline_of(
         raise ValueError(
             f"baseline.gaussian_epochs={epochs} needs a method with sigma, method={cfg.method.name} has none"
         )
-    kept = ("seed", "model", "dataset", "baseline", "scope", "prior", "regulariser", "optimizer", "trainer")
+    kept = ("seed", "model", "dataset", "baseline", "scope", "prior", "noise", "regulariser", "optimizer", "trainer")
     recipe = {**{key: value for key, value in to_dict(cfg).items() if key in kept}, "released": cfg.fixing.released}
     kind = ReleasedLearning if cfg.fixing.released else GaussianLearning
     settings = cfg.regulariser

@@ -81,7 +81,7 @@ def without_effect(method: str, overrides: Iterable[str], *, gaussian: bool) -> 
     if "${fixing.rounds}" not in method:
         unused |= {f"fixing.{name}" for name in TIMETABLE} | {"optimizer", "scheduler"}
     if not gaussian:
-        unused |= {"prior", "regulariser", "sigma_join", "fixing.schedule", "fixing.first_schedule"}
+        unused |= {"noise", "prior", "regulariser", "sigma_join", "fixing.schedule", "fixing.first_schedule"}
     keys = [override.lstrip("+").partition("=")[0] for override in overrides]
     return [key for key in keys if key in unused or any(key.startswith(f"{group}.") for group in unused)]
 

@@ -6,14 +6,20 @@ the weights; here they are few, and use all threads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Sample", "normals"]
+__all__ = ["Draws", "Sample", "Table", "normals"]
+
+Draws = Callable[[Sequence[Tensor]], list[Tensor]]
+"""Gives a standard normal draw for each tensor, of its shape, dtype, device and memory format."""
+
+ALIGNED = 16
+"""Places in a table are so many numbers apart: vector instructions then read whole lines of memory."""
 
 SMALL = 2**18
 """Numbers in all below which threads cost more than they save."""
@@ -67,3 +73,40 @@ def normals(like: Sequence[Tensor]) -> list[Tensor]:
 
 def _normal(like: Tensor, seed: int) -> Tensor:
     return torch.empty_like(like).detach_().normal_(generator=torch.Generator().manual_seed(seed))
+
+
+class Table:
+    """Draws from a table of normals made once: each tensor reads it from a random place on, with a random sign.
+
+    A draw is a view; nothing is computed and no memory is passed over. The weights of one tensor have independent
+    numbers in each step. Two tensors, or two steps, may share numbers in other places: each weight's sequence over
+    the steps is as good as independent, and jointly with its neighbours it repeats a pattern once in as many steps
+    as the table has places.
+
+    Args:
+        places: from so many places at least can the largest tensor read, 16 numbers apart.
+    """
+
+    def __init__(self, places: int = 2**17) -> None:
+        self.places = places
+        self.values: Tensor | None = None
+
+    def __call__(self, like: Sequence[Tensor]) -> list[Tensor]:
+        """A standard normal draw for each tensor, of its shape, dtype, device and memory format."""
+        largest = max(tensor.numel() for tensor in like)
+        half = ALIGNED * (self.places + -(-largest // ALIGNED))
+        if self.values is None or self.values.numel() != 2 * half or not _alike(self.values, like[0]):
+            # of the run's seed: a run that goes on after a kill has the same numbers
+            generator = torch.Generator().manual_seed(torch.initial_seed())
+            positive = torch.empty(half, dtype=like[0].dtype).normal_(generator=generator).to(like[0].device)
+            self.values = torch.cat((positive, -positive))
+        places = torch.randint(self.places, (len(like),)).tolist()
+        signs = torch.randint(2, (len(like),)).tolist()
+        return [
+            self.values.as_strided(tensor.shape, tensor.stride(), ALIGNED * place + half * sign)
+            for tensor, place, sign in zip(like, places, signs, strict=True)
+        ]
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    return a.device == b.device and a.dtype == b.dtype

@@ -54,6 +54,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "a whole number from 0 to 4294967295": ([0, 2**32 - 1], [-1, 2**32, *NO_WHOLE]),
     "a whole number from 1 to 1000": ([1, 3], [0, -1, 10**6, *NO_WHOLE]),
     "a whole number from 1 to 4096": ([1, 64], [0, -1, 100000, 10**9, *NO_WHOLE]),
+    "a whole number from 1 to 67108864": ([1, 2**17], [0, -1, 2**27, *NO_WHOLE]),
     "a whole number from 1 to 6": ([1, 6], [0, 7, 100, *NO_WHOLE]),
     "a whole number from 2 to 16": ([2, 8, 16], [1, 17, -3, *NO_WHOLE]),
     "a whole number, 0 or more": ([0, 4000], [-1, *NO_WHOLE]),
