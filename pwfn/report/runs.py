@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -76,16 +76,41 @@ def _run(folder: Path) -> Run:
     done = max(0, len(rounds.read_text().splitlines()) - 1) if rounds.exists() else 0
     if "error" in settings:  # no configuration, but a reason to show
         summary, settings = {**settings, **summary}, {}
-    written = dict(_flat(settings))
-    derived = frozenset(key for key, value in written.items() if isinstance(value, str) and "${" in value)
+    resolved = _Settings(settings)
     return Run(
         folder,
         status if status in ("finished", "failed") else "unfinished",
         dict(_flat(summary)),
-        {**written, **interpolated(settings, derived)},
-        derived,
+        resolved,
+        resolved.derived,
         done,
     )
+
+
+class _Settings(Mapping[str, Any]):
+    """Holds a configuration, nested keys joined by dots; resolves an interpolation when it is asked for.
+
+    Most are never asked for, and resolving all of them takes longer than reading the files.
+    """
+
+    def __init__(self, nested: dict[str, Any]) -> None:
+        self.nested = nested
+        self.flat = dict(_flat(nested))
+        self.derived = frozenset(key for key, value in self.flat.items() if isinstance(value, str) and "${" in value)
+        self.known: dict[str, Any] = {}
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self.derived:
+            return self.flat[key]
+        if key not in self.known:
+            self.known |= interpolated(self.nested, [key])
+        return self.known[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.flat)
+
+    def __len__(self) -> int:
+        return len(self.flat)
 
 
 def _load(path: Path, parse: Any) -> dict[str, Any]:
