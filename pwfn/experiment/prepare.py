@@ -64,7 +64,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
     with blaming(cfg, "logger"):
         log = instantiate(cfg.logger)
         make_logger = log(folder, settings, name=cfg.name, job_type=cfg.method.name)
-    parts = (classifier.distillation, fixing.propose)
+    parts = (classifier.distillation, fixing.propose, getattr(learning, "feedback", None))
     steps = [part.keep if isinstance(part, Distillation | PostTraining) else None for part in parts]
     with blaming(cfg, "noise"):
         noise = instantiate(cfg.noise)

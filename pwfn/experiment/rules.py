@@ -97,6 +97,7 @@ RULES: list[Rule] = [
     ("fixing.straight_through.every", *COUNT),
     ("fixing.straight_through.fisher_images", *ANY_COUNT),
     ("fixing.straight_through.feedback_images", *ANY_COUNT),
+    ("fixing.straight_through.feedback_last", *YES_NO),
     ("fixing.straight_through.start", or_null(number(0, 32, above=True)), "null or a number above 0, at most 32"),
     ("fixing.straight_through.ramp", *SHARE),
     ("fixing.straight_through.freeze", *SHARE),
