@@ -356,9 +356,10 @@ def test_without_a_handler_the_signal_is_left_alone(tmp_path: Path) -> None:
 def test_local_sweep_survives_a_failing_run_and_is_resumed(root: Path, tmp_path: Path) -> None:
     """Three runs of which one raises: the others are complete; the same command runs that one alone again."""
     tiny = ["model.name=test_resnet", "dataset.limit=200", "dataset.batch_size=32", "baseline.epochs=1", "logger=csv"]
-    tiny += ["fixing.fractions=[0.5,1.0]", "evaluation.draws=[1]", "evaluation.noise=[]"]
+    tiny += ["evaluation.draws=[1]", "evaluation.noise=[]"]
+    points = "fixing.fractions=[0.5,1.0],[0.25,1.0],[1.0,0.5]"
     folders = [f"hydra.sweep.dir={tmp_path / 'sweep'}", f"baseline.folder={tmp_path / 'baselines'}"]
-    command = [sys.executable, str(root / "launch.py"), "-m", "optimizer.lr=0.001,0.01,wrong", *tiny, *folders]
+    command = [sys.executable, str(root / "launch.py"), "-m", points, *tiny, *folders]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
     def launch() -> str:
@@ -371,11 +372,11 @@ def test_local_sweep_survives_a_failing_run_and_is_resumed(root: Path, tmp_path:
     text = launch()
     assert "3 runs: 2 finished, 1 failed" in text and "1 of 3 runs did not finish" in text
     runs = {run.folder.name.split("_")[0]: run for run in status(tmp_path / "sweep")}
-    assert "Traceback" in (runs["lr-wrong"].folder / "launch.log").read_text()
+    assert "Traceback" in (runs["fractions-1.0-0.5"].folder / "launch.log").read_text()
     stamps = {name: (run.folder / "summary.json").stat().st_mtime_ns for name, run in runs.items()}
     assert "3 runs, 1 to start" in launch()
     again = {name: (run.folder / "summary.json").stat().st_mtime_ns for name, run in runs.items()}
-    assert {name for name in runs if again[name] != stamps[name]} == {"lr-wrong"}
+    assert {name for name in runs if again[name] != stamps[name]} == {"fractions-1.0-0.5"}
 
 
 @pytest.mark.parametrize(
