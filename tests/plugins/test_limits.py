@@ -100,11 +100,17 @@ def test_a_second_job_for_a_run_ends(root: Path, tmp_path: Path) -> None:
         with FileLock(run.folder / ".lock"):  # held by the other job
             subprocess.run(["scontrol", "release", str(run.job)], check=True)
             sweep.wait(lambda runs: queue([str(run.job)])[str(run.job)].word == "FAILED")
-        assert queue([str(run.job)])[str(run.job)].elapsed < "2:00"
+        assert seconds(queue([str(run.job)])[str(run.job)].elapsed) < 60
         error = (sweep.folder / ".submitit" / str(run.job) / f"{run.job}_0_log.err").read_text()
         assert f"another job works on this run (entered for it: 1); this one, {run.job}, ends" in error
     finally:
         sweep.stop()
+
+
+def seconds(elapsed: str) -> int:
+    """SLURM's ``days-hours:minutes:seconds``, of which the first may be missing."""
+    days, _, clock = elapsed.rpartition("-")
+    return 86400 * int(days or 0) + sum(60**k * int(part) for k, part in enumerate(reversed(clock.split(":"))))
 
 
 def test_control_c(root: Path, tmp_path: Path) -> None:
@@ -117,7 +123,7 @@ def test_control_c(root: Path, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         text, _ = process.communicate(timeout=60)
         array = str(runs["1"].job).partition("_")[0]
-        assert process.returncode == 130 and "Traceback" not in text
+        assert process.returncode == 130 and len(brief(text)) <= 3, text
         assert f"the jobs go on; scancel {array} ends them" in text and f"status {sweep.folder}" in text
         assert {run.state for run in sweep.runs().values()} == {"queued"}
     finally:
@@ -126,7 +132,8 @@ def test_control_c(root: Path, tmp_path: Path) -> None:
 
 def test_unknown_partition(root: Path, tmp_path: Path) -> None:
     code, text = Sweep(root, tmp_path / "sweep", "seed=1,2", "hydra.launcher.partition=nope").run()
-    assert code == 1 and brief(text)[-1].endswith("Batch job submission failed: Invalid partition name specified")
+    assert code == 1 and len(brief(text)) <= 3, text
+    assert brief(text)[-1].endswith("Batch job submission failed: Invalid partition name specified")
 
 
 def test_mismatch_and_missing_input(root: Path, tmp_path: Path) -> None:
