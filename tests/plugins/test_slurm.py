@@ -1,6 +1,6 @@
 """Sweeps on a real SLURM: what interrupts a run costs nothing, and ends in the same weights as if undisturbed.
 
-Start a one-node SLURM with ``.ci/slurm.sh``. Slow ones (real time-outs): ``-m "slurm and slow"``.
+Start a SLURM with ``.ci/slurm.sh``. Slow ones (real time-outs): ``-m "slurm and slow"``.
 """
 
 from __future__ import annotations
