@@ -89,6 +89,20 @@ def test_a_run_finished_elsewhere_is_not_computed_again(
     assert ("prior" in shown and "constant" in shown and "pow2" in shown) == (settings == 2)
 
 
+def test_a_sweep_outside_the_repository(root: Path, tmp_path: Path, composed: Any) -> None:
+    mine = tmp_path / "mine" / "sweeps" / "two.yaml"
+    mine.parent.mkdir(parents=True)
+    head = "# @package _global_\ndefaults:\n  - override /prior: constant\nhydra:\n  mode: MULTIRUN\n"
+    mine.write_text(f"{head}  sweeper:\n    params:\n      seed: 1,2\n")
+    for seed in (1, 2):
+        finish(tmp_path / "outputs" / "first", f"seed-{seed}", composed(f"seed={seed}", "prior=constant"))
+    sweep = tmp_path / "outputs" / "two"
+    command = [sys.executable, str(root / "launch.py"), "--config-dir", str(tmp_path / "mine"), "sweeps=two"]
+    done = subprocess.run([*command, f"hydra.sweep.dir={sweep}"], cwd="/", capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "2 runs, 0 to start" in done.stdout, done.stdout + done.stderr
+    assert json.loads((sweep / "sweep.json").read_text())["name"] == "two"
+
+
 def test_a_second_axis_computes_what_is_new(tmp_path: Path, composed: Any) -> None:
     for seed in (1, 2, 3):
         finish(tmp_path / "first", f"seed-{seed}", composed(f"seed={seed}"))
