@@ -22,24 +22,29 @@ def require(cfg: DictConfig) -> None:
     """
     from pwfn.experiment import validation
 
-    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    asked = OmegaConf.to_container(own, resolve=False)
-    assert isinstance(asked, dict)
-    validation.require({str(key): value for key, value in asked.items()})
+    validation.require(_settings(cfg))
 
 
 def check(cfg: DictConfig) -> None:
     """Refuse a run that would end at once in its job, by its settings or for want of what it reads.
 
+    Args:
+        cfg: its configuration, interpolations resolved.
+
     Raises:
         ValueError: one sentence that names the setting to change.
     """
     from pwfn.experiment import validation
-    from pwfn.rundir.naming import to_dict
 
-    validation.check(to_dict(cfg))
+    validation.check(_settings(cfg))
     if (sentence := missing_input(cfg)) is not None:
         raise ValueError(sentence)
+
+
+def _settings(cfg: DictConfig) -> dict[str, Any]:
+    content = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items() if key != "hydra"}
 
 
 def missing_input(cfg: DictConfig) -> str | None:
