@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A one-node SLURM on Debian for the tests marked slurm: installs what is missing, starts what is not running.
+# A SLURM on one Debian host for the tests marked slurm: installs what is missing, starts what is not running.
+# One node has the host's CPUs; two more, of the partition "wide", have eight each whatever the host has.
 # Run as root; no systemd needed, nothing is asked. Ends when a job has run.
 set -euo pipefail
 
@@ -49,7 +50,11 @@ write_configuration() {
   host=$(hostname -s)
   cpus=$(nproc)
   memory=$(awk '/MemTotal/ {print int($2 / 1024 / 1024 * 0.9) * 1024}' /proc/meminfo)
-  grep -qw "$host" /etc/hosts || echo "127.0.0.1 $host" >>/etc/hosts
+  for name in "$host" wide1 wide2; do
+    grep -qw "$name" /etc/hosts || echo "127.0.0.1 $name" >>/etc/hosts
+  done
+  printf '#!/bin/sh\necho "$*" >>/var/log/slurm/mail.log\n' >/usr/local/sbin/slurm-mail
+  chmod +x /usr/local/sbin/slurm-mail
   mkdir -p /etc/slurm /var/log/slurm /var/spool/slurmd /var/spool/slurmctld
   if [ -w /sys/fs/cgroup/freezer ]; then  # as on a cluster: a job's signals reach its task only
     tracking=cgroup
@@ -69,11 +74,13 @@ ProctrackType=proctrack/$tracking
 TaskPlugin=task/none
 ReturnToService=2
 SlurmctldPidFile=/run/slurmctld.pid
-SlurmdPidFile=/run/slurmd.pid
-SlurmdSpoolDir=/var/spool/slurmd
+SlurmdPidFile=/run/slurmd.%n/slurmd.pid
+SlurmdSpoolDir=/var/spool/slurmd/%n
+SlurmdParameters=config_overrides
+MailProg=/usr/local/sbin/slurm-mail
 StateSaveLocation=/var/spool/slurmctld
 SlurmctldLogFile=/var/log/slurm/slurmctld.log
-SlurmdLogFile=/var/log/slurm/slurmd.log
+SlurmdLogFile=/var/log/slurm/slurmd.%n.log
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=$((memory / cpus))
@@ -86,9 +93,11 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-NodeName=$host CPUs=$cpus RealMemory=$memory State=UNKNOWN
-PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=20
-PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
+NodeName=$host NodeHostname=$host Port=17001 CPUs=$cpus RealMemory=$memory State=UNKNOWN
+NodeName=wide[1-2] NodeHostname=$host Port=[17002-17003] CPUs=8 RealMemory=$memory State=UNKNOWN
+PartitionName=debug Nodes=$host Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=20
+PartitionName=wide Nodes=wide[1-2] MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=high Nodes=$host MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 EOT
 }
 
@@ -98,17 +107,20 @@ stop() {  # a running daemon does not take up a changed node or array size
   while running "$1"; do sleep 0.2; done
 }
 
-usable() { sinfo --noheader --format=%T | grep -qE 'idle|mixed|allocated'; }
+usable() { [ "$(sinfo --noheader --Node --format='%N %t' | sort -u | grep -cE ' (idle|mix|alloc|comp)$')" = 3 ]; }
 
 install_packages
 start_munge
 before=$(cat /etc/slurm/slurm.conf 2>/dev/null || true)
 write_configuration
 if [ "$before" != "$(cat /etc/slurm/slurm.conf)" ]; then
-  stop /run/slurmd.pid
-  stop /run/slurmctld.pid
+  for pid in /run/slurmd.pid /run/slurmd.*/slurmd.pid /run/slurmctld.pid; do stop $pid; done
 fi
 running /run/slurmctld.pid || slurmctld
-running /run/slurmd.pid || slurmd
+for node in "$(hostname -s)" wide1 wide2; do
+  mkdir -p "/run/slurmd.$node" "/var/spool/slurmd/$node"
+  running "/run/slurmd.$node/slurmd.pid" || slurmd -N "$node"
+done
 wait_for usable
 srun --ntasks=1 --mem=100 hostname
+srun --partition=wide --nodes=2 --ntasks-per-node=2 --mem=100 hostname

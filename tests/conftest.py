@@ -46,7 +46,7 @@ def _no_slurm() -> str | None:
     """Why no SLURM can be used here; None if one can."""
     for program in ("sbatch", "srun", "sinfo", "scontrol"):
         if shutil.which(program) is None:
-            return f"{program} is not installed (.ci/slurm.sh starts a one-node SLURM)"
+            return f"{program} is not installed (.ci/slurm.sh starts a SLURM)"
     try:
         answer = subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True, timeout=5)
     except subprocess.TimeoutExpired:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 ELSEWHERE = {("learning.py", "Schedule"), ("artifact/container.py", "VERSION"), ("model/architecture.py", "ALLOW")}
@@ -43,3 +44,12 @@ def test_every_public_name_has_a_docstring(root: Path) -> None:
 def test_every_module_says_what_is_public(root: Path) -> None:
     for path in (root / "pwfn").rglob("*.py"):
         assert path.stem == "__init__" or "plugins" in path.parts or public(ast.parse(path.read_text())), path
+
+
+def test_the_table_of_the_launchers_names_tests_that_exist(root: Path) -> None:
+    launcher = root / "pwfn" / "plugins" / "hydra_plugins" / "pwfn_launcher" / "launcher.py"
+    shown = re.findall(r"((?:\w+/)?test_\w+)(?:: ([\w, ]+))?", ast.get_docstring(ast.parse(launcher.read_text())) or "")
+    assert len(shown) > 15
+    for module, names in shown:
+        text = (root / "tests" / ("" if "/" in module else "plugins") / f"{module}.py").read_text()
+        assert all(f"\ndef test_{name}" in text for name in names.split(", ") if name), (module, names)

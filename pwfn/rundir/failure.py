@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from pwfn.rundir.files import read_json, write_json
 
-__all__ = ["first_failure", "jobs_of", "known_failure", "last_failure", "mark_failed"]
+__all__ = ["first_failure", "known_failure", "last_failure", "mark_failed"]
 
 
 def first_failure(job: Path, rank: int, error: str) -> str:
@@ -60,13 +58,3 @@ def mark_failed(folder: Path, error: str) -> None:
         return
     if summary.get("status") != "finished":
         write_json(folder / "summary.json", {**summary, "status": "failed", "error": error})
-
-
-def jobs_of(folder: Path) -> Iterator[str]:
-    """The jobs that were entered for a run, first to last."""
-    listed = folder.parent / "jobs.jsonl"
-    for line in listed.read_text().splitlines() if listed.exists() else ():
-        with suppress(ValueError):  # a line that is being written
-            entry = json.loads(line)
-            if entry["folder"] == folder.name and entry["job"]:
-                yield entry["job"]

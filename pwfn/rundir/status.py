@@ -5,14 +5,13 @@ It needs neither the process that launched the sweep nor SLURM's accounting; ``p
 
 from __future__ import annotations
 
-import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pwfn.rundir import slurm
+from pwfn.rundir.entries import entries
 from pwfn.rundir.failure import last_failure
 from pwfn.rundir.figures import round_figures
 from pwfn.rundir.files import read_json
@@ -69,7 +68,7 @@ def status(folder: Path) -> list[Run]:
     Raises:
         ValueError: if ``folder`` holds no sweep.
     """
-    latest = {entry["folder"]: entry for entry in _entries(folder / "jobs.jsonl")}
+    latest = {entry["folder"]: entry for entry in entries(folder)}
     others = sorted(path.parents[1].name for path in folder.glob("*/.hydra/overrides.yaml"))
     names = list(dict.fromkeys([*latest, *others]))
     if not names:
@@ -79,21 +78,6 @@ def status(folder: Path) -> list[Run]:
     forgotten = [job for job, name in jobs.items() if job not in told and not _ended(folder / name)]
     told |= slurm.accounted(frozenset(forgotten))
     return [_run(folder, name, latest.get(name, {}), told) for name in names]
-
-
-def _entries(listed: Path) -> list[dict[str, Any]]:
-    """What the launcher wrote of each job; a line that was cut off, as by a full disk, is left out."""
-    entries = []
-    for number, line in enumerate(listed.read_text(errors="replace").splitlines() if listed.exists() else (), 1):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            entry = None
-        if isinstance(entry, dict) and {"folder", "cluster", "job"} <= entry.keys():
-            entries.append(entry)
-        elif line:
-            warnings.warn(f"{listed}: line {number} is damaged and left out", stacklevel=2)
-    return entries
 
 
 def _run(sweep: Path, name: str, entry: Mapping[str, Any], known: Mapping[str, slurm.Job]) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,9 +49,9 @@ def print_status(runs: Sequence[Run], console: Console | None = None, *, everyth
         if not everything and len(runs) > SHORT and count > FIRST:
             console.print(f"... and {count - FIRST} more {state} (--all shows them)")
     _print_ends(runs, names, console)
-    if any(run.state in ALIVE and run.job for run in runs):
-        sweep = runs[0].folder.parent
-        console.print(f"logs: {sweep}/RUN/launch.log, {sweep}/.submitit/JOB/JOB_0_log.err", markup=False)
+    running = next((run for run in runs if run.state == "running"), None)
+    if running is not None and (logs := _logs(running)):
+        console.print(f"{names[running.folder]}: tail -f {shlex.join(logs)}", markup=False, highlight=False)
     console.print(f"{len(runs)} runs: " + ", ".join(f"{count} {state}" for state, count in shown.items()))
 
 
@@ -64,6 +65,12 @@ def watch_status(sweep: Path, seconds: float, *, everything: bool = False) -> li
         if not any(run.state in ALIVE for run in runs):
             return runs
         time.sleep(seconds)
+
+
+def _logs(run: Run) -> list[str]:
+    """The files that a run writes to: its own log, and what its processes print."""
+    places = [run.folder / "launch.log", *sorted(run.folder.parent.glob(f".submitit/{run.job}/*_log.*"))]
+    return [str(path) for path in places if path.exists()]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Table:

@@ -48,6 +48,19 @@ def test_the_model_is_an_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert json.loads(files["summary.json"].read_text()) == summary
 
 
+def test_a_folder_that_is_moved_keeps_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    folder, moved = tmp_path / "before" / "run", tmp_path / "after" / "run"
+    folder.mkdir(parents=True)
+    logger = logs.wandb_logger(folder, {}, name="n", job_type="pwfn", project="pwfn")()
+    born = logger.experiment.id
+    folder.parent.rename(moved.parent)  # while it is open, as by somebody who tidies up
+    again = logs.wandb_logger(moved, {}, name="n", job_type="pwfn", project="pwfn")()
+    assert again.experiment.id == born
+    logs.finish(again, SUMMARY)
+    assert {path.name.rpartition("-")[2] for path in moved.glob("wandb/offline-run-*")} == {born}
+
+
 def test_other_loggers_log_no_model(tmp_path: Path) -> None:
     logs.log_model(logs.csv_logger(tmp_path, {})(), tmp_path, SUMMARY)
     logs.log_model(None, tmp_path, SUMMARY)

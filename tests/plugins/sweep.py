@@ -53,10 +53,10 @@ class Sweep:
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(command, cwd="/", env=env, **pipes)
 
-    def run(self, *more: str, **settings: Any) -> tuple[int, str]:
+    def run(self, *more: str, patience: float = 400, **settings: Any) -> tuple[int, str]:
         """Launch and wait: exit code and everything printed."""
         process = self.start(*more, **settings)
-        text, _ = process.communicate(timeout=400)
+        text, _ = process.communicate(timeout=patience)
         return process.returncode, text
 
     def runs(self) -> dict[str, Run]:

@@ -59,7 +59,8 @@ def test_submit_limit(root: Path, tmp_path: Path) -> None:
     sweep = Sweep(root, tmp_path / "sweep", "seed=1,2,3,4", baselines, "method=kmeans", "logger=csv")
     code, text = sweep.run(PATH=limited(tmp_path, 2))
     assert code == 0, text
-    assert "4 runs: 4 finished" in text and "SLURM takes no more jobs for now: 2 " in text
+    assert "4 runs: 4 finished" in text and "sbatch: error" not in text
+    assert len(re.findall("SLURM takes no more jobs for now: 2 ", text)) == 1  # however long it takes
     assert not list((tmp_path / "sweep" / ".submitit").glob("*.pkl"))
 
 
@@ -68,7 +69,8 @@ def test_submit_limit_detached(root: Path, tmp_path: Path) -> None:
     path = limited(tmp_path, 3)
     try:
         code, text = sweep.run(PATH=path)
-        assert code == 1 and "5 not submitted; the same command submits them" in brief(text)[-1]
+        assert code == 1 and len(brief(text)) == 1, text
+        assert "5 not submitted; the same command submits them" in text
         subprocess.run(["scancel", *{str(run.job) for run in sweep.runs().values() if run.job}], check=True)
         sweep.wait(lambda runs: [run.state for run in runs.values()].count("cancelled") == 3)
     finally:
@@ -100,11 +102,17 @@ def test_a_second_job_for_a_run_ends(root: Path, tmp_path: Path) -> None:
         with FileLock(run.folder / ".lock"):  # held by the other job
             subprocess.run(["scontrol", "release", str(run.job)], check=True)
             sweep.wait(lambda runs: queue([str(run.job)])[str(run.job)].word == "FAILED")
-        assert queue([str(run.job)])[str(run.job)].elapsed < "2:00"
+        assert seconds(queue([str(run.job)])[str(run.job)].elapsed) < 60
         error = (sweep.folder / ".submitit" / str(run.job) / f"{run.job}_0_log.err").read_text()
         assert f"another job works on this run (entered for it: 1); this one, {run.job}, ends" in error
     finally:
         sweep.stop()
+
+
+def seconds(elapsed: str) -> int:
+    """SLURM's ``days-hours:minutes:seconds``, of which the first may be missing."""
+    days, _, clock = elapsed.rpartition("-")
+    return 86400 * int(days or 0) + sum(60**k * int(part) for k, part in enumerate(reversed(clock.split(":"))))
 
 
 def test_control_c(root: Path, tmp_path: Path) -> None:
@@ -117,7 +125,7 @@ def test_control_c(root: Path, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         text, _ = process.communicate(timeout=60)
         array = str(runs["1"].job).partition("_")[0]
-        assert process.returncode == 130 and "Traceback" not in text
+        assert process.returncode == 130 and len(brief(text)) <= 3, text
         assert f"the jobs go on; scancel {array} ends them" in text and f"status {sweep.folder}" in text
         assert {run.state for run in sweep.runs().values()} == {"queued"}
     finally:
@@ -126,7 +134,19 @@ def test_control_c(root: Path, tmp_path: Path) -> None:
 
 def test_unknown_partition(root: Path, tmp_path: Path) -> None:
     code, text = Sweep(root, tmp_path / "sweep", "seed=1,2", "hydra.launcher.partition=nope").run()
-    assert code == 1 and brief(text)[-1].endswith("Batch job submission failed: Invalid partition name specified")
+    assert code == 1 and len(brief(text)) == 1, text
+    assert brief(text)[-1].endswith("Batch job submission failed: Invalid partition name specified")
+
+
+def test_a_run_that_fits_no_node_says_why_it_waits(root: Path, tmp_path: Path) -> None:
+    more = ["hydra.launcher.cpus_per_task=999", "hydra.launcher.detach=true"]
+    sweep = Sweep(root, tmp_path / "sweep", "seed=1,2", *more)
+    try:
+        code, text = sweep.run()
+        assert code == 0, text
+        sweep.wait(lambda runs: {(run.state, run.reason) for run in runs.values()} == {("queued", "PartitionConfig")})
+    finally:
+        sweep.stop()
 
 
 def test_mismatch_and_missing_input(root: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -39,14 +40,46 @@ def test_a_rank_that_fails_ends_the_job(root: Path, tmp_path: Path, when: str, e
     assert ended(str(run.job)) - noted < 60  # the other rank would wait for ever
 
 
+def test_arguments_of_srun_and_mail(root: Path, tmp_path: Path) -> None:
+    """An environment variable that srun sets breaks the run, and SLURM hands the mail to its program."""
+    sweep = Sweep(root, tmp_path / "sweep", "seed=1", "logger=csv")
+    more = ["hydra.launcher.srun_args=['--export=ALL,SLOWLY_BROKEN_RANK=0']"]
+    more += ["+hydra.launcher.additional_parameters={mail-user: me@there, mail-type: 'END,FAIL'}"]
+    code, text = sweep.run(*more)
+    (run,) = sweep.runs().values()
+    assert (code, run.state) == (1, "failed") and "this rank is broken on purpose" in run.reason, text
+    (file,) = (sweep.folder / ".submitit").glob("*.sh")
+    submitted = file.read_text()
+    assert "--kill-on-bad-exit=1 --export=ALL,SLOWLY_BROKEN_RANK=0" in submitted
+    assert "#SBATCH --mail-user=me@there\n" in submitted and "#SBATCH --mail-type=END,FAIL\n" in submitted
+    sent = Path("/var/log/slurm/mail.log")  # what .ci/slurm.sh makes SLURM's MailProg write
+    if sent.exists():
+        array = str(run.job).partition("_")[0]
+        wanted = re.compile(rf"Job_id={array}\D.* Failed.* me@there$", re.M)
+        end = time.monotonic() + 60
+        while not wanted.search(sent.read_text()):
+            assert time.monotonic() < end, sent.read_text()
+            time.sleep(1)
+
+
 def ended(job: str) -> float:
     """When SLURM took a job for ended, in seconds since the epoch."""
     shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=True).stdout
     return datetime.fromisoformat(re.findall(r"EndTime=(\S+)", shown)[0]).timestamp()
 
 
+@pytest.fixture(scope="module")
+def undisturbed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The final weights of a run of two ranks that nothing interrupts."""
+    sweep = two_ranks(root, tmp_path_factory.mktemp("undisturbed"))
+    code, text = sweep.run()
+    assert code == 0, text
+    (run,) = sweep.runs().values()
+    return (run.folder / "model.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize("how", ["requeued", "preempted"])
-def test_two_ranks_go_on(root: Path, tmp_path: Path, how: str) -> None:
+def test_two_ranks_go_on(root: Path, tmp_path: Path, undisturbed: bytes, how: str) -> None:
     sweep = two_ranks(root, tmp_path)
     launcher = sweep.start(seconds=0.02)
     try:
@@ -60,6 +93,7 @@ def test_two_ranks_go_on(root: Path, tmp_path: Path, how: str) -> None:
         assert launcher.returncode == 0, text
         (run,) = sweep.runs().values()
         assert run.state == "finished" and run.told.restarts >= 1
+        assert (run.folder / "model.safetensors").read_bytes() == undisturbed
     finally:
         launcher.kill()
         sweep.stop()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra_plugins.pwfn_launcher.resources import missing_input, resources
+from hydra_plugins.pwfn_launcher.resources import resources
 from omegaconf import OmegaConf
 
 AUTO = {"nodes": "auto", "tasks_per_node": "auto", "gpus_per_node": "auto", "mem_gb": "auto", "mem_gb_per_device": 16}
@@ -47,15 +46,3 @@ def test_resources_follow_from_the_trainer() -> None:
 def test_a_mismatch_is_refused(trainer: dict[str, Any], launcher: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         asked(trainer, **launcher)
-
-
-def test_missing_input_is_told(tmp_path: Path) -> None:
-    folder = {"source": {"_target_": "pwfn.dataset.sources.folder"}, "root": str(tmp_path / "images")}
-    cfg = OmegaConf.create({"dataset": folder, "model": {"checkpoint": None}})
-    assert missing_input(cfg) == f"dataset.root={tmp_path / 'images'}: no such file or folder on this machine"
-    (tmp_path / "images").mkdir()
-    assert missing_input(cfg) is None
-    cfg.model.checkpoint = str(tmp_path / "w.pt")
-    assert missing_input(cfg) == f"model.checkpoint={tmp_path / 'w.pt'}: no such file or folder on this machine"
-    downloaded = {"source": {"_target_": "pwfn.dataset.sources.torchvision_dataset"}, "root": str(tmp_path / "data")}
-    assert missing_input(OmegaConf.create({"dataset": downloaded, "model": {"checkpoint": None}})) is None

@@ -60,13 +60,21 @@ def named(cfg: DictConfig, *keys: str) -> DictConfig:
 
 
 @pytest.mark.parametrize(
-    "points", [["seed=2"], ["seed=1,2,3"], ["seed=1,2", "prior=pow2"], ["seed=3,1", "method=pwfn"]]
+    ("points", "settings"),
+    [
+        (["seed=2"], 1),
+        (["seed=1,2", "prior=pow2"], 1),
+        (["seed=3,1", "method=pwfn"], 1),
+        (["seed=1,2,3", "prior=pow2,constant"], 2),
+    ],
 )
 def test_a_run_finished_elsewhere_is_not_computed_again(
-    root: Path, tmp_path: Path, composed: Any, points: list[str], capsys: pytest.CaptureFixture[str]
+    root: Path, tmp_path: Path, composed: Any, points: list[str], settings: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    first, second = (tmp_path / "outputs" / "sweeps" / name for name in ("seeds", "constant"))
     for seed in (1, 2, 3):
-        finish(tmp_path / "outputs" / "sweeps" / "seeds", f"seed-{seed}", composed(f"seed={seed}", "dataset.limit=200"))
+        finish(first, f"seed-{seed}", composed(f"seed={seed}", "dataset.limit=200"))
+        finish(second, f"seed-{seed}", composed(f"seed={seed}", "dataset.limit=200", "prior=constant"))
     sweep = tmp_path / "outputs" / "other"
     env = {**os.environ, "PYTHONPATH": f"{root}:{root / 'pwfn' / 'plugins'}", "COLUMNS": "200"}
     command = [sys.executable, str(root / "launch.py"), "-m", *points, "dataset.limit=200", f"hydra.sweep.dir={sweep}"]
@@ -76,7 +84,34 @@ def test_a_run_finished_elsewhere_is_not_computed_again(
     assert f"{len(runs)} runs, 0 to start" in done.stdout and {run.state for run in runs} == {"finished"}
     assert all(run.folder.is_symlink() and not os.path.isabs(os.readlink(run.folder)) for run in runs)
     assert main(["compare", str(sweep)]) == 0
-    assert f"{len(runs)} runs: {len(runs)} finished in 1 settings" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"{len(runs)} runs: {len(runs)} finished in {settings} settings" in shown
+    assert ("prior" in shown and "constant" in shown and "pow2" in shown) == (settings == 2)
+
+
+def test_a_sweep_outside_the_repository(root: Path, tmp_path: Path, composed: Any) -> None:
+    mine = tmp_path / "mine" / "sweeps" / "two.yaml"
+    mine.parent.mkdir(parents=True)
+    head = "# @package _global_\ndefaults:\n  - override /prior: constant\nhydra:\n  mode: MULTIRUN\n"
+    mine.write_text(f"{head}  sweeper:\n    params:\n      seed: 1,2\n")
+    for seed in (1, 2):
+        finish(tmp_path / "outputs" / "first", f"seed-{seed}", composed(f"seed={seed}", "prior=constant"))
+    sweep = tmp_path / "outputs" / "two"
+    command = [sys.executable, str(root / "launch.py"), "--config-dir", str(tmp_path / "mine"), "sweeps=two"]
+    done = subprocess.run([*command, f"hydra.sweep.dir={sweep}"], cwd="/", capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "2 runs, 0 to start" in done.stdout, done.stdout + done.stderr
+    assert json.loads((sweep / "sweep.json").read_text())["name"] == "two"
+
+
+def test_a_second_axis_computes_what_is_new(tmp_path: Path, composed: Any) -> None:
+    for seed in (1, 2, 3):
+        finish(tmp_path / "first", f"seed-{seed}", composed(f"seed={seed}"))
+    sweep = tmp_path / "second"
+    sweep.mkdir()
+    points = [(seed, prior) for seed in (1, 2, 3) for prior in ("pow2", "constant")]
+    cfgs = [named(composed(f"seed={seed}", f"prior={prior}"), "seed", "prior") for seed, prior in points]
+    todo, linked = sort_out(sweep, cfgs, rerun=False)
+    assert (todo, linked) == (cfgs[1::2], cfgs[::2])
 
 
 def test_other_code_is_told_and_computed_again_on_demand(

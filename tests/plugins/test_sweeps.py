@@ -37,6 +37,7 @@ from pwfn.experiment.interruption import shielded
 from pwfn.report.__main__ import main
 from pwfn.rundir.failure import first_failure
 from pwfn.rundir.figures import validation_accuracy
+from pwfn.rundir.files import write_json
 from pwfn.rundir.naming import config_hash, run_name, sweep_name
 from pwfn.rundir.provenance import git_state, snapshot
 from pwfn.rundir.status import status
@@ -200,6 +201,18 @@ def test_status_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["status", str(tmp_path)]) == 1
 
 
+def test_status_is_watched_until_the_runs_end(root: Path, tmp_path: Path) -> None:
+    sweep_of(tmp_path, a={"status": "running"})
+    command = [sys.executable, "-m", "pwfn.report", "status", str(tmp_path), "--watch", "0.2"]
+    with FileLock(tmp_path / "a" / ".lock"):
+        watching = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
+        assert watching.stdout is not None
+        assert any("1 runs: 1 running" in line for line in watching.stdout)  # reads on until it says so
+        write_json(tmp_path / "a" / "summary.json", {"status": "finished", "acc1": 98.25})
+    text, _ = watching.communicate(timeout=60)
+    assert watching.returncode == 0 and text.splitlines()[-1] == "1 runs: 1 finished" and "98.25" in text
+
+
 def programs(folder: Path, monkeypatch: pytest.MonkeyPatch, **answers: str) -> None:
     """A PATH with nothing but these programs, which print what is given and note that they were asked."""
     folder.mkdir()
@@ -232,6 +245,10 @@ def test_status_asks_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     accounts = "4|OUT_OF_MEMORY|01:00:00|node3\n3_1|CANCELLED by 0|00:00:00|None assigned\n"
     programs(tmp_path / "bin", monkeypatch, squeue=answer, sacct=accounts)
     sweep = on_slurm(tmp_path, "5_0", "5_1", "5_2", "6_1", "4", "3_1", "2")
+    logs = [sweep / "run5_1" / "launch.log", *(sweep / ".submitit" / "5_1" / f"5_1_{k}_log.err" for k in (0, 1))]
+    for log in logs:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
     for _ in range(3):
         runs = {str(run.job): run for run in status(sweep)}
     states = ["queued", "running", "cancelled", "cancelled", "stopped", "cancelled", "stopped"]
@@ -243,7 +260,7 @@ def test_status_asks_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     print_status(list(runs.values()), Console(file=text, width=160, soft_wrap=True))
     assert re.search(r"5_1 .* running .* node17 .* 1-02:03:04 \(start 3\)", text.getvalue())
     assert re.search(r"5_0 .* queued .* ReqNodeNotAvail, Reserved for maintenance", text.getvalue())
-    assert f"logs: {sweep}/RUN/launch.log, {sweep}/.submitit/JOB/JOB_0_log.err" in text.getvalue()
+    assert f"seed=5_1: tail -f {' '.join(map(str, logs))}" in text.getvalue().splitlines()
 
 
 def test_requeue_waits_for_the_controller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,11 +371,15 @@ def test_without_a_handler_the_signal_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_local_sweep_survives_a_failing_run_and_is_resumed(root: Path, tmp_path: Path) -> None:
-    """Three runs of which one raises: the others are complete; the same command runs that one alone again."""
+    """Three runs of which one raises: the others are complete; the same command runs that one alone again.
+
+    Also where the last entry of ``jobs.jsonl`` was cut off meanwhile.
+    """
     tiny = ["model.name=test_resnet", "dataset.limit=200", "dataset.batch_size=32", "baseline.epochs=1", "logger=csv"]
-    tiny += ["fixing.fractions=[0.5,1.0]", "evaluation.draws=[1]", "evaluation.noise=[]"]
+    tiny += ["evaluation.draws=[1]", "evaluation.noise=[]"]
+    points = "fixing.fractions=[0.5,1.0],[0.25,1.0],[1.0,0.5]"
     folders = [f"hydra.sweep.dir={tmp_path / 'sweep'}", f"baseline.folder={tmp_path / 'baselines'}"]
-    command = [sys.executable, str(root / "launch.py"), "-m", "optimizer.lr=0.001,0.01,wrong", *tiny, *folders]
+    command = [sys.executable, str(root / "launch.py"), "-m", points, *tiny, *folders]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
     def launch() -> str:
@@ -371,11 +392,16 @@ def test_local_sweep_survives_a_failing_run_and_is_resumed(root: Path, tmp_path:
     text = launch()
     assert "3 runs: 2 finished, 1 failed" in text and "1 of 3 runs did not finish" in text
     runs = {run.folder.name.split("_")[0]: run for run in status(tmp_path / "sweep")}
-    assert "Traceback" in (runs["lr-wrong"].folder / "launch.log").read_text()
+    assert "Traceback" in (runs["fractions-1.0-0.5"].folder / "launch.log").read_text()
     stamps = {name: (run.folder / "summary.json").stat().st_mtime_ns for name, run in runs.items()}
-    assert "3 runs, 1 to start" in launch()
+    listed = tmp_path / "sweep" / "jobs.jsonl"
+    listed.write_bytes(listed.read_bytes()[:-20])  # as a full disk leaves it
+    with pytest.warns(UserWarning, match=r"jobs\.jsonl: line 6 is damaged"):
+        assert len(status(tmp_path / "sweep")) == 3
+    text = launch()
+    assert "3 runs, 1 to start" in text and "jobs.jsonl: line 6 is damaged and left out" in text
     again = {name: (run.folder / "summary.json").stat().st_mtime_ns for name, run in runs.items()}
-    assert {name for name in runs if again[name] != stamps[name]} == {"lr-wrong"}
+    assert {name for name in runs if again[name] != stamps[name]} == {"fractions-1.0-0.5"}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pwfn.rundir.entries import jobs_of
 from pwfn.rundir.files import STALE_SECONDS, append_json, atomic, read_json, write_json
 from pwfn.rundir.status import status
 
@@ -62,6 +63,7 @@ def test_a_line_that_was_cut_off_locks_nothing(tmp_path: Path, cut: int) -> None
 def test_lines_that_are_no_entries(tmp_path: Path, line: str) -> None:
     (tmp_path / "jobs.jsonl").write_text(f"{line}\n\n{json.dumps(entry('a'))}\n")
     assert [run.folder.name for run in status(tmp_path)] == ["a"]
+    assert jobs_of(tmp_path / "a") == ["77"] and jobs_of(tmp_path / "x") == []
 
 
 def test_a_damaged_summary_is_shown_beside_the_others(tmp_path: Path) -> None:

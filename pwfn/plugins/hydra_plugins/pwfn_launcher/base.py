@@ -17,7 +17,7 @@ from hydra.core.utils import JobReturn, JobStatus, env_override
 from hydra.errors import CompactHydraException
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
-from hydra_plugins.pwfn_launcher import job, queueing, resources
+from hydra_plugins.pwfn_launcher import checks, job, queueing
 from hydra_plugins.pwfn_launcher.composition import Compositions
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from submitit.core.utils import FailedJobError
@@ -104,6 +104,7 @@ class Launcher(BaseSubmititLauncher):
         from pwfn.rundir.naming import run_name
 
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        checks.require(cfg)
         with read_write(cfg), open_dict(cfg):
             for key in [key for key in cfg if key != "hydra"]:
                 if OmegaConf.is_interpolation(cfg, key):
@@ -136,8 +137,7 @@ class Launcher(BaseSubmititLauncher):
         todo, linked = queueing.sort_out(sweep, configs, rerun=self.rerun)
         log.info("%s: %d runs, %d to start", sweep, len(configs), len(todo))
         for cfg in todo:
-            if (sentence := resources.missing_input(cfg)) is not None:
-                raise ValueError(sentence)
+            checks.check(cfg)
         asked = [self._resources(cfg) for cfg in todo]
 
         def enter(cfg: DictConfig, number: str | None) -> None:

@@ -110,7 +110,7 @@ def _acquire(lock: FileLock, environment: submitit.JobEnvironment) -> None:
         JobFailed: if another job works on the run.
     """
     from pwfn.rundir import slurm
-    from pwfn.rundir.failure import jobs_of
+    from pwfn.rundir.entries import jobs_of
     from pwfn.rundir.lock import held_elsewhere
     from pwfn.rundir.status import WAITING, WORKING
 

@@ -15,6 +15,13 @@ a rank's error ends all ranks and is the one told     test_ranks: a_rank_that_fa
 larger sweeps than an array or MaxSubmitJobs          test_slurm: more_jobs_than_an_array; test_limits: submit_limit
 two launchers, or jobs, do not compute a run twice    test_limits: two_launchers_at_once, a_second_job_for_a_run_ends
 a run is composed once, most of them by copying       test_composition
+settings and what a run reads are checked first       test_checks: nothing_is_started_of_a_sweep_with_a_bad_run
+signals while SLURM's controller is away              test_slurm: controller_away_at_the_signal
+the lock that a lost node left is taken over          rundir/test_lock: a_job_takes_up_the_run_of_a_lost_node
+return when the jobs are queued                       test_limits: submit_limit_detached
+Ctrl-C leaves the jobs alone and says how to end them test_limits: control_c
+arguments of srun (containers), mail                  test_ranks: arguments_of_srun_and_mail
+eight tasks, two nodes                                test_many_ranks: a_run_of_many_ranks
 ====================================================  ================================================================
 """
 

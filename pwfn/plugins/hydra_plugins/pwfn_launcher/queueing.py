@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +73,12 @@ def in_arrays(
     """
     shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True).stdout
     limit = launcher.max_array or int((re.findall(r"MaxArraySize\s*=\s*(\d+)", shown) or ["1000"])[0])
-    left, size = list(runs), limit
+    left, size, told = list(runs), limit, 0
     while left:
-        part = left[:size]
+        part, said = left[:size], io.StringIO()
         try:
-            array = executor.map_array(launcher, part, [singletons] * len(part), [None] * len(part))
+            with redirect_stderr(said):  # submitit repeats what sbatch says, also of a refusal that is no error here
+                array = executor.map_array(launcher, part, [singletons] * len(part), [None] * len(part))
         except FailedJobError as error:
             for path in JobPaths.get_first_id_independent_folder(executor.folder).glob("*.pkl"):
                 path.unlink()
@@ -84,19 +87,23 @@ def in_arrays(
             if len(part) > 1:
                 size = len(part) // 2
             else:
-                _wait_for_room(launcher, len(left), error)
+                _wait_for_room(launcher, len(left), error, silent=told == len(left))
+                told = len(left)
             continue
+        if said.getvalue():
+            log.warning(said.getvalue().strip())
         log.info("SLURM job %s: %d runs", array[0].job_id.partition("_")[0], len(part))
         left, size = left[len(part) :], min(limit, 2 * size)
         yield from zip(part, array, strict=True)
 
 
-def _wait_for_room(launcher: Any, left: int, error: Exception) -> None:
+def _wait_for_room(launcher: Any, left: int, error: Exception, *, silent: bool) -> None:
     command = ["squeue", "--noheader", "--array", f"--user={os.getuid()}"]
     queued = len(subprocess.run(command, capture_output=True, text=True).stdout.splitlines())
     if launcher.detach or not queued:
         raise ValueError(f"{left} not submitted; the same command submits them ({sentence(error)})")
-    log.info("SLURM takes no more jobs for now: %d are submitted as others end", left)
+    if not silent:
+        log.info("SLURM takes no more jobs for now: %d are submitted as others end", left)
     time.sleep(launcher.poll_seconds)
 
 

@@ -1,18 +1,14 @@
-"""What a run asks of SLURM, from the trainer that it configures; and what can be checked before it is queued."""
+"""What a run asks of SLURM, from the trainer that it configures."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-__all__ = ["missing_input", "processes", "resources"]
-
-READ_ONLY = ("pwfn.dataset.sources.folder", "pwfn.dataset.sources.mnist_10k")
-"""Datasets that are not downloaded to their root."""
+__all__ = ["processes", "resources"]
 
 
 def devices(trainer: DictConfig, gpus: int) -> int:
@@ -78,13 +74,3 @@ def resources(trainer: DictConfig, asked: Mapping[str, Any]) -> dict[str, Any]:
     if memory == "auto":
         memory = None if asked.get("mem_per_gpu") or asked.get("mem_per_cpu") else asked["mem_gb_per_device"] * count
     return {"nodes": nodes, "tasks_per_node": tasks, "gpus_per_node": gpus, "mem_gb": memory}
-
-
-def missing_input(cfg: DictConfig) -> str | None:
-    """A sentence on the first file or folder that a run will read and that is not there; None if all are."""
-    read_only = OmegaConf.select(cfg, "dataset.source._target_") in READ_ONLY
-    for key in ("dataset.root", "model.checkpoint"):
-        path = OmegaConf.select(cfg, key, throw_on_missing=False)
-        if path and (read_only or key != "dataset.root") and not Path(path).exists():
-            return f"{key}={path}: no such file or folder on this machine"
-    return None
