@@ -134,7 +134,7 @@ def _write_config(path: Path, architecture: Mapping[str, Any], run: Path) -> Non
     content = yaml.safe_load(settings.read_text()) if settings.exists() else {}
     data = content.get("dataset", {}).get("data_config") or {}
     arguments = dict(architecture.get("kwargs", {}))
-    network: Any = timm.create_model(architecture["name"], pretrained=False, **arguments)
+    network: Any = networks.build(architecture)
     about = {key: data[key] for key in DATA if key in data and not isinstance(data[key], dict)}
     known: Any = network
     known.pretrained_cfg = {**known.pretrained_cfg, **about, "num_classes": known.num_classes}
