@@ -49,6 +49,9 @@ ALLOWED: dict[str, tuple[set[str], set[str] | None]] = {
 }
 """For each place: the other places of ours, and the packages beside the standard library (None: any), it may import."""
 
+SEARCHING = {"plugins.hydra_plugins.pwfn_launcher.base", "plugins.hydra_plugins.pwfn_optuna.sweeper"}
+"""A search looks at the objective of a run."""
+
 KNOWING = {
     "torch": {"kernels", "words", "rate_distortion", "networks", "dataset", "model", "artifact", "experiment"},
     "hydra": {"experiment.prepare", "experiment.build", "experiment.start", "experiment.training", "plugins"},
@@ -116,7 +119,7 @@ def test_who_imports_whom(root: Path) -> None:
         places, packages = ALLOWED[place(name)]
         if name == "report.__main__":  # `evaluate` measures a run anew, `push` uploads its network, `check-data` reads
             places = places | {"experiment", "artifact", "dataset"}
-        if name == "plugins.hydra_plugins.pwfn_optuna.sweeper":  # a search looks at the objective of a run
+        if name in SEARCHING:
             places = places | {"experiment"}
         assert ours(found) <= places | {place(name)}, f"{name} imports {ours(found) - places - {place(name)}}"
         assert packages is None or others(found) <= packages, f"{name} imports {others(found) - (packages or set())}"
@@ -149,7 +152,8 @@ def test_files_stay_short(root: Path) -> None:
 
 
 def test_reports_and_launchers_do_not_wait_for_torch() -> None:
-    code = "import sys, pwfn.report.__main__, pwfn.rundir.status, pwfn.rundir.naming; print('torch' in sys.modules)"
+    modules = "pwfn.report.__main__, pwfn.rundir.status, pwfn.rundir.naming, pwfn.experiment.objective"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "False"
 

@@ -64,7 +64,7 @@ class Launcher(BaseSubmititLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Start what is neither finished nor under way; unless detached, return when all have ended."""
-        from pwfn.rundir.figures import validation_accuracy
+        from pwfn.experiment.objective import objective_of
         from pwfn.rundir.naming import swept_keys
         from pwfn.rundir.status_table import print_status
         from pwfn.rundir.watching import watch
@@ -80,6 +80,7 @@ class Launcher(BaseSubmititLauncher):
                 log.info("queued; python -m pwfn.report status %s", sweep)
                 return [JobReturn(o, status=JobStatus.COMPLETED) for o in job_overrides]
             names = [str(cfg.hydra.sweep.subdir) for cfg in configs]
+            objectives = [cfg.get("objective", "acc1") for cfg in configs]
             runs = watch(sweep, names, self.poll_seconds, lambda: self._alive(jobs))
         except KeyboardInterrupt:
             log.error("interrupted: %s\nthey are shown by: python -m pwfn.report status %s", self._left(jobs), sweep)
@@ -89,10 +90,13 @@ class Launcher(BaseSubmititLauncher):
         print_status(runs)
         bad = [run for run in runs if run.state != "finished"]
         failure = SweepFailed(f"{len(bad)} of {len(runs)} runs did not finish; the same command runs them again")
-        ends = [
-            (JobStatus.FAILED, failure) if run in bad else (JobStatus.COMPLETED, validation_accuracy(run.folder))
-            for run in runs
-        ]
+        try:
+            ends = [
+                (JobStatus.FAILED, failure) if run in bad else (JobStatus.COMPLETED, objective_of(run.folder, names))
+                for run, names in zip(runs, objectives, strict=True)
+            ]
+        except ValueError as error:
+            raise SweepFailed(f"{error}") from error
         return [JobReturn(o, status=s, _return_value=v) for o, (s, v) in zip(job_overrides, ends, strict=True)]
 
     def __call__(self, cfg: DictConfig, singletons: Any, gpus: str | None) -> Any:

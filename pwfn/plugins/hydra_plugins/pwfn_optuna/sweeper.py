@@ -5,7 +5,6 @@ hydra-optuna-sweeper asks for an Optuna below 3 and sees what a launcher returns
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -137,15 +136,13 @@ class OptunaSweeper(Sweeper):
 
     def _values(self, folder: Path) -> list[float] | None:
         """The objectives of a run; None if it did not finish."""
-        from pwfn.experiment.objective import objective
+        from pwfn.experiment.objective import objective_of
         from pwfn.rundir.files import read_json
 
-        summary, table = read_json(folder / "summary.json") or {}, folder / "rounds.csv"
-        if summary.get("status") != "finished":
+        if (read_json(folder / "summary.json") or {}).get("status") != "finished":
             return None
-        rows = [*csv.DictReader(table.read_text().splitlines())] if table.exists() else []
         try:
-            values = objective(summary, rows, self.names)
+            values = objective_of(folder, self.names)
         except ValueError as error:
             raise CompactHydraException(f"{error}") from error
         return [values] if isinstance(values, float) else [*values]
