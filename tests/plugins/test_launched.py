@@ -12,6 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import HydraContext
+from hydra_plugins.pwfn_launcher.composition import freeze
 from omegaconf import OmegaConf
 
 from pwfn.rundir.files import append_json, write_csv, write_json
@@ -37,7 +38,9 @@ def launcher(root: Path, tmp_path: Path) -> Iterator[Callable[..., Any]]:
 
 def finish(launcher: Any, overrides: list[str], folder: Path, accuracy: float, entropy: float) -> None:
     """Leave what a finished run leaves, where the launcher looks for the run."""
-    name = launcher._frozen(folder, 0, overrides, ["seed"]).hydra.sweep.subdir
+    cfg = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, overrides)
+    freeze(cfg, folder, 0, [])
+    name = cfg.hydra.sweep.subdir
     write_json(folder / name / "summary.json", {"status": "finished", "acc1": 99.0, "entropy": entropy})
     write_csv(folder / name / "rounds.csv", [{"round": 0, "acc1_after": accuracy}])
     append_json(folder / "jobs.jsonl", {"folder": name, "cluster": "local", "job": None, "overrides": overrides})
