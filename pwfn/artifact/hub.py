@@ -17,6 +17,7 @@ from timm.models._hub import save_config_for_hf
 from torch import nn
 
 from pwfn.artifact import file
+from pwfn.model import architecture as networks
 from pwfn.rundir.files import atomic, read_json
 
 __all__ = ["SCHEME", "listed", "load", "prepare", "push"]

@@ -10,7 +10,8 @@ import torch
 import yaml
 
 from pwfn.experiment.experiment import Experiment
-from pwfn.experiment.results import EXPORTS, write_exports, write_results
+from pwfn.experiment.exports import EXPORTS, write_exports
+from pwfn.experiment.results import write_results
 from pwfn.report import plots
 from pwfn.rundir.files import atomic, write_json
 
