@@ -37,8 +37,9 @@ def completed(experiment: Experiment, summary: Mapping[str, Any]) -> dict[str, A
         write_exports(measurement)
     else:
         found |= write_results(measurement)
-        write_json(folder / "summary.json", found)
         plots.draw(folder, found)
+    found["config_digest"] = experiment.facts["config_digest"]
+    write_json(folder / "summary.json", found)
     write_configuration(folder, experiment.configuration)
     return found
 
