@@ -17,7 +17,12 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException, InstantiationException
+from hydra.errors import (
+    CompactHydraException,
+    ConfigCompositionException,
+    InstantiationException,
+    OverrideParseException,
+)
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -80,8 +85,12 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
         raise (SystemExit if alone else CompactHydraException)(sentence(error)) from error
 
 
-def command_line(arguments: list[str]) -> int | str:
-    """Carry a command line out; gives the exit code, or what to say with exit code 1."""
+USAGE = (ConfigCompositionException, OmegaConfBaseException, OverrideParseException)
+"""Errors of the command line itself: options and keys that do not exist, overrides that cannot be read."""
+
+
+def command_line(arguments: list[str]) -> int:
+    """Carry a command line out; gives the exit code: 2 where it cannot be understood, 1 for other errors."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without a letter shows ? instead of ending the run
@@ -116,7 +125,8 @@ def command_line(arguments: list[str]) -> int | str:
     except (CompactHydraException, OmegaConfBaseException) as error:
         if traceback:
             raise
-        return _answer(error)
+        print(_answer(error), file=sys.stderr)
+        return 2 if isinstance(error, USAGE) else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from pwfn.artifact import codes, coreml, export, openvino
@@ -14,7 +16,7 @@ from pwfn.scope import names_in_scope
 if TYPE_CHECKING:
     from pwfn.experiment.results import Measurement
 
-__all__ = ["AGAIN", "EXPORTS", "write_exports"]
+__all__ = ["AGAIN", "EXPORTS", "require_packages", "write_exports"]
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,24 @@ EXPORTS = {
     "codes": "codes.safetensors",
 }
 """The file of each export."""
+
+
+PACKAGES = {"onnx": ("onnx", "onnxscript"), "openvino": ("openvino", "onnx", "onnxscript"), "coreml": ("coremltools",)}
+"""What an export is made with, where that is no dependency of pwfn."""
+
+
+def require_packages(wanted: Mapping[str, bool]) -> None:
+    """Refuse exports whose packages are not installed.
+
+    Args:
+        wanted: whether each export is asked for.
+
+    Raises:
+        ValueError: naming the setting, and how to install them.
+    """
+    for kind, names in PACKAGES.items():
+        if wanted.get(kind) and not all(map(find_spec, names)):
+            raise ValueError(f"export.{kind}=true needs more packages: pip install -e '.[{kind}]'")
 
 
 def write_exports(measurement: Measurement) -> None:

@@ -22,6 +22,7 @@ from pwfn.distillation import Distillation
 from pwfn.experiment import validation
 from pwfn.experiment.build import blaming
 from pwfn.experiment.experiment import Experiment
+from pwfn.experiment.exports import require_packages
 from pwfn.experiment.fit import rounds_trainer, trainer_arguments, try_trainer
 from pwfn.experiment.results import Measurement
 from pwfn.experiment.shared_learning import feedback_of
@@ -55,6 +56,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
     _require_same(folder, facts)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     measurement = measurement_of(cfg, folder, weights=True)
+    require_packages(measurement.exports)
     batches = batches_of(cfg, measurement.data)
     rounds = rounds_of(cfg, batches)
     ends = rounds.ends(batches, cfg.trainer.accumulate_grad_batches)

@@ -28,7 +28,7 @@ from pwfn.model.network import save_weights
 from pwfn.report import plots
 from pwfn.report.console import HEADER, round_line
 from pwfn.rundir import provenance
-from pwfn.rundir.files import read_json, write_json
+from pwfn.rundir.files import read_json, remove_temporary, write_json
 
 __all__ = ["evaluate", "execute"]
 
@@ -49,6 +49,7 @@ def execute(experiment: Experiment) -> dict[str, Any]:
     done = read_json(folder / "summary.json") or {}
     if done.get("status") == "finished" and all((folder / name).exists() for name in Measurement.WEIGHTS):
         return rank_zero_only(completed, default=done)(experiment, done)
+    rank_zero_only(remove_temporary)(folder)
     facts = {**experiment.facts, "versions": _versions()}
     spent = done.get("wall_seconds", 0.0) + _unaccounted(folder)
     started = time.monotonic()

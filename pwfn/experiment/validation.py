@@ -100,9 +100,10 @@ def without_effect(method: str, overrides: Iterable[str], *, gaussian: bool) -> 
     """
     unused = {f"fixing.{name}" for name in REACH if f"${{fixing.{name}}}" not in method}
     if "${fixing.rounds}" not in method:
-        unused |= {f"fixing.{name}" for name in TIMETABLE} | {"optimizer", "scheduler"}
+        unused |= {f"fixing.{name}" for name in (*TIMETABLE, "recluster")} | {"distillation", "optimizer", "scheduler"}
     if not gaussian:
         unused |= {"noise", "prior", "regulariser", "sigma_join", "fixing.schedule", "fixing.first_schedule"}
+        unused |= {"fixing.released", "evaluation.round_draws"}
     keys = [override.lstrip("+").partition("=")[0] for override in overrides]
     return [key for key in keys if key in unused or any(key.startswith(f"{group}.") for group in unused)]
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pwfn.report.runs import MISSING, Run, find
+from pwfn.report.runs import MISSING, RunFolder, find
 
-__all__ = ["FIGURES", "MISSING", "Group", "Run", "find", "grouped", "repeated", "swept"]
+__all__ = ["FIGURES", "MISSING", "Group", "RunFolder", "find", "grouped", "repeated", "swept"]
 
 FIXED_KEYS = ("dataset.name", "model.name", "method.name")
 """Columns of every table."""
@@ -50,7 +50,7 @@ class Group:
     """
 
     settings: Mapping[str, str]
-    runs: tuple[Run, ...]
+    runs: tuple[RunFolder, ...]
 
     def figure(self, name: str) -> tuple[float, float] | None:
         """Compute mean and sample standard deviation (0 for one run) over the runs that have the figure, else None."""
@@ -60,12 +60,12 @@ class Group:
         return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def repeated(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
+def repeated(runs: Sequence[RunFolder]) -> tuple[list[RunFolder], list[RunFolder]]:
     """Divide finished runs into distinct ones and repetitions of the same configuration and version.
 
     Of a repeated run the newest is kept: counting it twice would feign a small spread.
     """
-    newest: dict[Any, Run] = {}
+    newest: dict[Any, RunFolder] = {}
     for run in sorted(runs, key=lambda run: (run.folder / "summary.json").stat().st_mtime):
         key = (run.summary.get("config_hash", str(run.folder)), run.summary.get("versions.pwfn"))
         newest[key] = run
@@ -73,7 +73,7 @@ def repeated(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
     return [run for run in runs if id(run) in kept], [run for run in runs if id(run) not in kept]
 
 
-def swept(runs: Sequence[Run]) -> list[str]:
+def swept(runs: Sequence[RunFolder]) -> list[str]:
     """Find the settings in which runs differ, apart from seed, paths and logging; dataset, model and method first.
 
     A setting that only follows from the choice of its group's option (all of ``model.*`` from ``model.name``,
@@ -95,23 +95,23 @@ def swept(runs: Sequence[Run]) -> list[str]:
     return columns
 
 
-def grouped(runs: Sequence[Run], keys: Sequence[str]) -> list[Group]:
+def grouped(runs: Sequence[RunFolder], keys: Sequence[str]) -> list[Group]:
     """Put runs with the same values of ``keys`` together, in order of these values."""
-    groups: dict[tuple[str, ...], list[Run]] = {}
+    groups: dict[tuple[str, ...], list[RunFolder]] = {}
     for run in runs:
         groups.setdefault(tuple(run.setting(key) for key in keys), []).append(run)
     order = sorted(groups, key=lambda values: [_natural(value) for value in values])
     return [Group(dict(zip(keys, values, strict=True)), tuple(groups[values])) for values in order]
 
 
-def _repeats(runs: Sequence[Run], key: str, keys: Sequence[str]) -> bool:
+def _repeats(runs: Sequence[RunFolder], key: str, keys: Sequence[str]) -> bool:
     """Tell whether a shorter key of the same last name has the same values wherever ``key`` is set."""
     name, depth = key.rpartition(".")[2], key.count(".")
     same = [other for other in keys if other.rpartition(".")[2] == name and other.count(".") < depth]
     return any(all(r.setting(key) == r.setting(other) for r in runs if key in r.settings) for other in same)
 
 
-def _follows(runs: Sequence[Run], key: str, above: Sequence[str]) -> bool:
+def _follows(runs: Sequence[RunFolder], key: str, above: Sequence[str]) -> bool:
     """Tell whether runs that agree on ``above`` agree on ``key``, too."""
     seen: dict[tuple[str, ...], set[str]] = {}
     for run in runs:

@@ -14,7 +14,7 @@ import yaml
 from pwfn.rundir.files import file_digest
 from pwfn.rundir.naming import interpolated
 
-__all__ = ["MISSING", "Run", "find"]
+__all__ = ["MISSING", "RunFolder", "find"]
 
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's parser, where there is one, reads hundreds of configurations in a second."""
@@ -24,7 +24,7 @@ MISSING = "–"
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFolder:
     """Holds what one run directory says.
 
     Attributes:
@@ -53,7 +53,7 @@ class Run:
         return self.settings.get("seed", self.summary.get("seed"))
 
 
-def find(folders: Iterable[Path]) -> list[Run]:
+def find(folders: Iterable[Path]) -> list[RunFolder]:
     """Find every run at or below some folders, by path; a run is a folder with ``.hydra/`` or ``summary.json``.
 
     Raises:
@@ -69,7 +69,7 @@ def find(folders: Iterable[Path]) -> list[Run]:
     return [_run(place) for place in sorted(places)]
 
 
-def _run(folder: Path) -> Run:
+def _run(folder: Path) -> RunFolder:
     summary = _load(folder / "summary.json", json.loads)
     settings = _load(folder / ".hydra" / "config.yaml", partial(yaml.load, Loader=YAML))
     status = summary.get("status")
@@ -81,7 +81,7 @@ def _run(folder: Path) -> Run:
     if "error" in settings:  # no configuration, but a reason to show
         summary, settings = {**settings, **summary}, {}
     resolved = _Settings(settings)
-    return Run(
+    return RunFolder(
         folder,
         status if status in ("finished", "failed") else "unfinished",
         dict(_flat(summary)),

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pwfn.report.compare import FIGURES, MISSING, Group, Run
+from pwfn.report.compare import FIGURES, MISSING, Group, RunFolder
 
 __all__ = [
     "brief",
@@ -69,7 +69,7 @@ def constant(groups: Sequence[Group], keys: Sequence[str]) -> tuple[list[str], s
     return [key for key in keys if key not in shared], values
 
 
-def unfinished_cells(runs: Iterable[Run]) -> list[list[str]]:
+def unfinished_cells(runs: Iterable[RunFolder]) -> list[list[str]]:
     """Format one row of text per run that is not finished, under :data:`UNFINISHED`."""
     return [
         [str(run.folder), run.status, str(run.rounds), str(run.summary.get("error", ""))]

@@ -20,6 +20,7 @@ __all__ = [
     "atomic",
     "file_digest",
     "read_json",
+    "remove_temporary",
     "text_digest",
     "write_csv",
     "write_json",
@@ -59,6 +60,12 @@ def _remove_stale(path: Path) -> None:
             continue
         if stale:
             left.unlink(missing_ok=True)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what killed processes left half written in a folder and below; nobody else may be writing there."""
+    for left in folder.rglob(".*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def file_digest(path: Path) -> str:

@@ -13,10 +13,11 @@ import pytest
 import timm
 import torch
 import yaml
+import zstandard
 from timm.data import resolve_model_data_config
 
 import pwfn
-from pwfn.artifact import file, hub
+from pwfn.artifact import container, file, hub
 from pwfn.model.network import save_weights
 from pwfn.report.__main__ import main
 from pwfn.rundir.files import write_json
@@ -63,6 +64,18 @@ def test_the_card_tells_the_measured_figures(run: Path) -> None:
     for figure in ("91.25", "93.50", "2.50", "900 of its 1,000", f"{sizes['entropy_coded']:,} (`model.pwfn`)"):
         assert figure in text
     assert 'pwfn.load("hf://me/digits-fixed")' in text and 'timm.create_model("hf-hub:me/digits-fixed"' in text
+
+
+@pytest.mark.parametrize("argument", [{"checkpoint_path": "weights.pth"}, {"pretrained_cfg": {"file": "x.npz"}}])
+def test_a_crafted_file_is_not_built_for_the_hub(argument: dict[str, object], run: Path) -> None:
+    """What a file asks of timm goes through the closed list of arguments here, too."""
+    sections = container.split((run / "model.pwfn").read_bytes())
+    header = json.loads(zstandard.decompress(sections[0]))
+    header["architecture"]["kwargs"] |= argument
+    sections[0] = zstandard.compress(json.dumps(header).encode())
+    (run / "model.pwfn").write_bytes(container.join(sections))
+    with pytest.raises(ValueError, match=f"takes no such argument as '{next(iter(argument))}' from a file"):
+        hub.prepare(run, "me/digits-fixed")
 
 
 def test_dry_run_lists_what_would_be_uploaded(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ import pwfn
 from pwfn import scope
 from pwfn.experiment.checkpoints import last_checkpoint
 from pwfn.experiment.objective import FIGURES
+from pwfn.rundir.files import file_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
@@ -156,8 +158,36 @@ def test_a_finished_run_is_left_as_it_is(finished: tuple[Path, str], baselines: 
 
 
 def test_another_configuration_is_refused(finished: tuple[Path, str], baselines: Path) -> None:
+    settings = finished[0] / ".hydra" / "config.yaml"
+    before = settings.read_bytes()
     done = launch(finished[0], baselines, "prior=constant")
-    assert done.returncode != 0 and "another configuration" in done.stderr and "Traceback" not in done.stderr
+    assert settings.read_bytes() == before
+    assert done.returncode == 1 and "another configuration" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_evaluate_needs_the_folder_alone(finished: tuple[Path, str], tmp_path: Path) -> None:
+    """Also where the configuration holds what only launch.py resolves; not where somebody has changed it."""
+    folder = shutil.copytree(finished[0], tmp_path / "run", ignore=shutil.ignore_patterns("wandb"))
+    settings, summary = folder / ".hydra" / "config.yaml", json.loads((folder / "summary.json").read_text())
+    settings.write_text(re.sub(r"(?m)^  folder: .*$", "  folder: ${root:}/outputs/baselines", settings.read_text()))
+    command = [sys.executable, "-m", "pwfn.report", "evaluate", str(folder), "evaluation.draws=[2]"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=200)
+    assert done.returncode == 1 and f"{settings} has been changed since the run" in " ".join(done.stderr.split())
+    (folder / "summary.json").write_text(json.dumps({**summary, "config_digest": file_digest(settings)}))
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (measured,) = (folder / "evaluations").glob("*.json")
+    assert json.loads(measured.read_text())["acc1"] == summary["acc1"]
+
+
+def test_half_written_files_go_with_the_next_start(finished: tuple[Path, str], baselines: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    (folder / "plots").mkdir(parents=True)
+    left = [folder / ".summary.json.a1.tmp", folder / "plots" / ".accuracy.png.b2.tmp"]
+    for path in left:
+        path.write_text("half")
+    launch(folder, baselines, "fixing.fractions=[1.0]", "fixing.first_epochs=0", "logger=csv", "evaluation.draws=[]")
+    assert not [path for path in left if path.exists()] and (folder / "model.pwfn").exists()
 
 
 def mid_epoch(folder: Path) -> bool:
@@ -230,7 +260,7 @@ def test_a_baseline_is_trained_once(tmp_path: Path) -> None:
 
 def test_divergence_fails_the_run_and_leaves_the_checkpoint(baselines: Path, tmp_path: Path) -> None:
     done = launch(tmp_path / "run", baselines, "optimizer.lr=1e5", "fixing.first_fraction=1.0")
-    assert done.returncode != 0 and "optimizer.lr" in done.stderr
+    assert done.returncode == 1 and "optimizer.lr" in done.stderr
     assert "round 0" in done.stderr and "step" in done.stderr and "Traceback" not in done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["status"] == "failed" and "FloatingPointError" in summary["error"]

@@ -6,15 +6,18 @@ import base64
 import csv
 import json
 import os
+import pty
 import re
 import shutil
 import socket
 import struct
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from pwfn.report import __main__ as report
 from pwfn.report import compare, tables
 from pwfn.report.pareto import front, pareto
 from pwfn.report.published import IMAGENET
+from pwfn.rundir.files import file_digest
 
 CONFIG = """
 name: ${{model.name}}-{dataset}
@@ -208,6 +212,38 @@ def test_narrow_terminals_cut_nothing(
     monkeypatch.setenv("COLUMNS", "40")
     assert report.main(["compare", str(runs)]) == 0
     assert "91.00 ± 1.00" in (said := capsys.readouterr().out) and "…" not in said
+
+
+def test_a_terminal_of_80_columns_shows_all(runs: Path) -> None:
+    """On a real terminal the figures go on below instead of wrapping."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "pwfn.report", "compare", str(runs)]
+    environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm"}
+    process = subprocess.Popen(command, stdout=theirs, env=environment)
+    os.close(theirs)
+    said = b""
+    with suppress(OSError):  # Linux's way to say that the other end is closed
+        while part := os.read(ours, 4096):
+            said += part
+    assert process.wait(60) == 0
+    text = re.sub(r"\x1b\[[0-9;]*m", "", said.decode())
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "…" not in text and "91.00 ± 1.00" in text and "entropy" in text
+
+
+def test_a_configuration_that_was_changed_is_told(tmp_path: Path) -> None:
+    for name, honest in (("a", True), ("b", False)):
+        folder = write_run(tmp_path / name, extra={"config_digest": ""})
+        summary = json.loads((folder / "summary.json").read_text())
+        summary["config_digest"] = file_digest(folder / ".hydra" / "config.yaml")
+        (folder / "summary.json").write_text(json.dumps(summary))
+        if not honest:
+            (folder / ".hydra" / "config.yaml").write_text(CONFIG.format(
+                seed=9, dataset="digits", model="resnet10t", method="pwfn", prior=POW2, delta=1.0
+            ))  # fmt: skip
+    found = {run.folder.name: run for run in compare.find([tmp_path])}
+    assert found["a"].status == "finished"
+    assert found["b"].status == "failed" and "has been changed since the run" in found["b"].summary["error"]
 
 
 def test_mistakes_are_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ class Shown:
         return self.without()
 
     @property
-    def run(self) -> compare.Run:
+    def run(self) -> compare.RunFolder:
         """The first of the runs."""
         return self.group.runs[0]
 
@@ -60,7 +60,7 @@ class Shown:
         return self.run.setting("method.name")
 
     def setting(self, key: str) -> str:
-        """A setting as text, as :meth:`pwfn.report.compare.Run.setting` gives it."""
+        """A setting as text, as :meth:`pwfn.report.compare.RunFolder.setting` gives it."""
         return self.run.setting(key)
 
     def without(self, *starts: str) -> str:
@@ -80,7 +80,7 @@ Plot = Callable[[Sequence[Shown]], tuple[Figure, Rows]]
 """Draws a figure from runs, and gives the rows that it shows."""
 
 
-def show(runs: Sequence[compare.Run]) -> list[Shown]:
+def show(runs: Sequence[compare.RunFolder]) -> list[Shown]:
     """Group finished runs over their seeds and read their files."""
     keys = compare.swept(runs)
     groups = compare.grouped(runs, keys)
