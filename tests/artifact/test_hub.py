@@ -1,4 +1,4 @@
-"""A run's folder for the Hugging Face Hub, read by timm and by pwfn; nothing here reaches the Hub."""
+"""A run's folder for the Hugging Face Hub, uploaded to a server on this machine and read by timm and by pwfn."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import timm
 import torch
 import yaml
 import zstandard
+from hub_server import serving
 from timm.data import resolve_model_data_config
 
 import pwfn
@@ -114,3 +115,46 @@ def test_load_from_the_hub(run: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, env=environment)
     assert done.stdout.split() == ["ResNet", "False", "none"], done.stderr[-2000:]
+
+
+READ = """
+import sys
+
+import timm
+import torch
+
+import pwfn
+
+theirs = timm.create_model("hf-hub:me/digits-fixed", pretrained=True).eval().state_dict()
+mine = pwfn.load("hf://me/digits-fixed").state_dict()
+assert theirs.keys() == mine.keys() and all(torch.equal(theirs[name], mine[name]) for name in mine)
+torch.save(mine, sys.argv[1])
+"""
+
+
+def test_push_and_load_through_a_server(run: Path, tmp_path: Path) -> None:
+    """huggingface_hub and timm themselves talk to a server, and afterwards without one to their cache."""
+    command = [sys.executable, "-m", "pwfn.report", "push", str(run), "me/digits-fixed"]
+    home = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "hf_secret", "HF_HUB_DISABLE_XET": "1"}
+    for name in ("HF_HUB_CACHE", "HF_HUB_OFFLINE"):
+        home.pop(name, None)
+    with serving() as hub:
+        online = {**home, "HF_ENDPOINT": hub.address}
+        pushed = subprocess.run(command, capture_output=True, text=True, timeout=240, env=online)
+        assert pushed.returncode == 0, pushed.stderr[-3000:] + str(hub.asked)
+        assert f"{hub.address}/me/digits-fixed" in pushed.stdout.replace("\n", "")
+        held = {path.name: path.read_bytes() for path in (run / "hub").iterdir()}
+        assert hub.files["me/digits-fixed"] == held and "model.safetensors" in held
+        assert hub.created["name"] == "digits-fixed" and not hub.created.get("private")
+        assert {told for path, told in hub.asked if "commit" in path} == {"Bearer hf_secret"}
+        read = [sys.executable, "-c", READ, str(tmp_path / "state.pt")]
+        done = subprocess.run(read, capture_output=True, text=True, timeout=240, env=online)
+        assert done.returncode == 0, done.stderr[-3000:] + str(hub.asked)
+    offline = {**home, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(read, capture_output=True, text=True, timeout=240, env=offline)
+    assert done.returncode == 0, done.stderr[-3000:]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=240, env=offline)
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr, refused.stderr[-3000:]
+    state = pwfn.load(run / "model.pwfn").state_dict()
+    read_back = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert all(torch.equal(read_back[name], state[name]) for name in state)
