@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import logging
 import os
@@ -52,7 +51,7 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
     from lightning.pytorch.utilities import rank_zero_only
 
     from pwfn.experiment.build import sentence
-    from pwfn.experiment.objective import objective
+    from pwfn.experiment.objective import objective_of
     from pwfn.experiment.prepare import prepare
     from pwfn.experiment.process import process
     from pwfn.experiment.run import execute
@@ -75,10 +74,8 @@ def main(cfg: DictConfig) -> float | tuple[float, ...]:
     except FloatingPointError as error:
         raise CompactHydraException(f"{error}") from error
     rank_zero_only(console.print_summary)(summary, folder)
-    with (folder / "rounds.csv").open(newline="") as rounds:
-        rows = [*csv.DictReader(rounds)]
     try:
-        return objective(summary, rows, cfg.objective)
+        return objective_of(folder, cfg.objective)
     except ValueError as error:
         raise (SystemExit if alone else CompactHydraException)(sentence(error)) from error
 

@@ -25,7 +25,8 @@ class PostTraining:
     Attributes:
         images: gives batches of images, with or without labels.
         scope: that of the conversion.
-        bits, max_unique, max_order, min_exponent, shift, sweeps, seed: as of :func:`pwfn.rate_distortion.fix`.
+        bits, max_unique, max_order, min_exponent, shift, sweeps, norms, seed: as of
+            :func:`pwfn.rate_distortion.fix`.
         network: the plain network that :meth:`keep` remembers.
     """
 
@@ -37,6 +38,7 @@ class PostTraining:
     min_exponent: int | None = None
     shift: bool = False
     sweeps: int = 1
+    norms: bool = True
     seed: int = 0
     network: nn.Module | None = None
 
@@ -45,7 +47,8 @@ class PostTraining:
         self.network = copy.deepcopy(network)
 
     def __call__(self, model: nn.Module) -> Assignment:
-        """Assign all weights; the statistics of norm layers are corrected for it, all else stays as it is.
+        """Assign all weights as they are now; the statistics of norm layers are corrected for it if ``norms``, all
+        else stays as it is.
 
         Args:
             model: a network converted by :func:`pwfn.to_gaussian`, or a module around one.
@@ -55,6 +58,8 @@ class PostTraining:
         fixed = self.network
         device = next(model.parameters()).device
         fixed.to(device)
+        network = next(module for module in model.modules() if type(module) is type(fixed))
+        fixed.load_state_dict(_plain(network), strict=False)  # of tied parameters it lacks all but the first
         result = rate_distortion.fix(
             fixed,
             (batch.to(device) for batch in self.images()),
@@ -64,10 +69,10 @@ class PostTraining:
             min_exponent=self.min_exponent,
             shift=self.shift,
             sweeps=self.sweeps,
+            norms=self.norms,
             seed=self.seed,
             scope=self.scope,
         )
-        network = next(module for module in model.modules() if type(module) is type(fixed))
         _copy_norms(fixed, network)
         weights = dict(fixed.named_parameters(remove_duplicate=False))
         values = torch.cat([weights[name].detach().flatten() for name, _, _ in gaussian_weights(network)])
@@ -78,6 +83,12 @@ class PostTraining:
             "unique_up_to_shift": result.unique,
         }
         return replace(from_values(values), figures=figures, shares=result.share)
+
+
+def _plain(network: nn.Module) -> dict[str, Tensor]:
+    """The state dict of a converted network as a plain one's, with the hidden weights of straight-through learning."""
+    state = {name: value for name, value in network.state_dict().items() if ".parametrizations." not in f".{name}"}
+    return state | {name: mu.detach() for name, mu, _ in gaussian_weights(network)}
 
 
 def _copy_norms(source: nn.Module, target: nn.Module) -> None:

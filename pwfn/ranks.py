@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pwfn.gaussian import gaussian_weights
 
-__all__ = ["broadcast_from_rank_0", "ignore_in_ddp_broadcast", "is_clustering_rank", "seed_rank"]
+__all__ = [
+    "broadcast_from_rank_0",
+    "ignore_in_ddp_broadcast",
+    "is_clustering_rank",
+    "mean_over_ranks",
+    "of_this_rank",
+    "rank_of",
+    "seed_rank",
+]
+
+T = TypeVar("T")
 
 
 @torch.no_grad()
@@ -26,6 +39,34 @@ def broadcast_from_rank_0(model: nn.Module) -> None:
 def is_clustering_rank() -> bool:
     """Whether this process clusters: rank 0, and any process that is not connected with others."""
     return not _connected() or distributed.get_rank() == 0
+
+
+def rank_of() -> int:
+    """The number of this process among those that are connected; 0 for one that is not."""
+    return distributed.get_rank() if _connected() else 0
+
+
+def of_this_rank(batches: Iterable[T]) -> Iterator[T]:
+    """The batches that this rank looks at where all ranks were given the same: each has one in as many as there are."""
+    return islice(batches, rank_of(), None, distributed.get_world_size() if _connected() else 1)
+
+
+@torch.no_grad()
+def mean_over_ranks(means: Sequence[Tensor], count: int) -> list[Tensor]:
+    """The mean over what all ranks have seen, the same on each.
+
+    Args:
+        means: the means of this rank, floating point.
+        count: over how many; 0 leaves this rank out.
+    """
+    if not _connected():
+        return [*means]
+    total = torch.tensor(count, dtype=torch.float64, device="cpu" if distributed.get_backend() == "gloo" else "cuda")
+    distributed.all_reduce(total)
+    found = [mean * count for mean in means]
+    for tensor in found:
+        distributed.all_reduce(tensor)
+    return [tensor.div_(float(total)) for tensor in found]
 
 
 def seed_rank(rank: int) -> None:

@@ -127,14 +127,22 @@ def _improved(size: Tensor, sums: Tensor, at: Tensor, scales: Tensor) -> tuple[T
 
 @torch.no_grad()
 def nearest(w: Tensor, magnitudes: Tensor, scale: Tensor) -> Tensor:
-    """The level nearest to ``|w| / scale`` with the sign of w, the lower one on a tie. float64, the shape of ``w``."""
+    """The level nearest to ``|w| / scale`` with the sign of w, the lower one on a tie. float64, the shape of ``w``.
+
+    >>> nearest(torch.tensor([0.3, -0.6, 1.3]), levels(3), torch.tensor(2.4)).tolist()
+    [0.125, -0.25, 0.5]
+    """
     at = magnitudes.to(w.device)
     return at[torch.bucketize(w.abs().double() / scale, (at[1:] + at[:-1]) / 2)] * w.sign()
 
 
 @torch.no_grad()
 def refit(w: Tensor, magnitudes: Tensor, scale: Tensor) -> Tensor:
-    """The best scale for the weights at the levels that they are nearest to at another scale: a step of :func:`fit`."""
+    """The best scale for the weights at the levels that they are nearest to at another scale: a step of :func:`fit`.
+
+    >>> float(refit(torch.tensor([0.25, 0.5]), levels(3), torch.tensor(2.0)))  # levels 1/8 and 1/4
+    2.0
+    """
     level = nearest(w, magnitudes, scale)
     square = level.square().sum()
     return torch.where(square > 0, (level * w).sum() / square, scale)
@@ -143,6 +151,9 @@ def refit(w: Tensor, magnitudes: Tensor, scale: Tensor) -> Tensor:
 @torch.no_grad()
 def assign(w: Tensor, magnitudes: Tensor, scale: Tensor) -> Assignment:
     """Round all weights of a tensor to ``scale`` times their nearest level.
+
+    >>> assign(torch.tensor([0.26, -0.5, 1.3]), levels(3), torch.tensor(2.0)).values.tolist()
+    [0.25, -0.5, 1.0]
 
     Args:
         w: float32 ``[N]``.

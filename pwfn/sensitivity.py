@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from pwfn.gaussian import gaussian_weights
+from pwfn.ranks import mean_over_ranks, of_this_rank, rank_of
 from pwfn.rate_distortion import fisher
 from pwfn.scope import Scope, names_in_scope
 
@@ -73,7 +74,8 @@ def fisher_of_weights(model: nn.Module, images: Images, *, damping: float = 0.02
         seed: of the random gradients.
 
     Returns:
-        float32 ``[N]``, in module order.
+        float32 ``[N]``, in module order. In data-parallel training each rank looks at its share of the batches, and
+        all have the same mean over them.
     """
     parameters = [mu for _, mu, _ in gaussian_weights(model)]
     return torch.cat([d.flatten() for d in _diagonal(model, parameters, images(), damping, seed)])
@@ -82,11 +84,18 @@ def fisher_of_weights(model: nn.Module, images: Images, *, damping: float = 0.02
 def _diagonal(
     model: nn.Module, parameters: Sequence[nn.Parameter], images: Iterable[Tensor], damping: float, seed: int
 ) -> list[Tensor]:
-    training, device = model.training, parameters[0].device
+    training, device, seen = model.training, parameters[0].device, 0
+
+    def batches() -> Iterator[Tensor]:
+        nonlocal seen
+        for batch in of_this_rank(images):
+            seen += 1
+            yield batch.to(device)
+
     model.eval()
-    generator = torch.Generator().manual_seed(seed)
-    batches = (batch.to(device) for batch in images)
+    generator = torch.Generator().manual_seed(seed + rank_of())
     try:
-        return fisher.diagonal(model, parameters, batches, generator=generator, damping=damping)
+        found = fisher.diagonal(model, parameters, batches(), generator=generator, damping=damping)
     finally:
         model.train(training)
+    return mean_over_ranks(found, seen)

@@ -20,7 +20,7 @@ from pwfn.assignment import Assignment
 from pwfn.gaussian import gaussian_weights
 from pwfn.method import straight_through
 from pwfn.rate_distortion.codes import candidates, code_of
-from pwfn.rate_distortion.reassignment import Sharing, begin, falling, reassign, settle
+from pwfn.rate_distortion.reassignment import Sharing, begin, counted, falling, reassign, settle
 from pwfn.rounds import Round
 
 __all__ = ["StraightThrough", "normalised"]
@@ -47,6 +47,8 @@ class StraightThrough(L.Callback):
         min_exponent: smallest power; None is 12 below the power that no weight exceeds.
         sensitivity: measures D of every weight in scope of a converted network, ``[N]`` in module order, positive,
             up to a factor, which lambda takes up; called before the first assignment. The same for all if None.
+        feedback: makes the last assignment of a converted network instead of the search for lambda, the one with
+            error feedback (:class:`pwfn.post_training.PostTraining`) for instance.
         steps: optimizer steps in all; as many as Lightning estimates if None, which needs epochs of one length.
         power: exponent of D. 1 is right for weights that learn no more. While they make up for each other, 0.5
             spares the insensitive ones the longest ways.
@@ -68,6 +70,7 @@ class StraightThrough(L.Callback):
         min_exponent: int | None = None,
         sensitivity: Callable[[nn.Module], Tensor] | None = None,
         power: float = 0.5,
+        feedback: Callable[[nn.Module], Assignment] | None = None,
         steps: int | None = None,
     ) -> None:
         if not 0 < bits <= start:
@@ -78,7 +81,7 @@ class StraightThrough(L.Callback):
             raise ValueError(f"every and max_unique start at 1, got {every} and {max_unique}")
         self.bits, self.start, self.ramp, self.freeze, self.every = bits, start, ramp, freeze, every
         self.max_unique, self.max_order, self.min_exponent = max_unique, max_order, min_exponent
-        self.measure, self.power, self.steps = sensitivity, power, steps
+        self.measure, self.power, self.feedback, self.steps = sensitivity, power, feedback, steps
         self.sensitivity: Tensor | None = None
         self.sharing: Sharing | None = None
         self.candidates = 0  # their number
@@ -145,6 +148,9 @@ class StraightThrough(L.Callback):
             values = candidates(w, max_order=self.max_order, min_exponent=self.min_exponent)
             self.candidates = len(values)
             shared, self.sharing = begin(w, sensitivity, values, target)
+        elif last and self.feedback is not None:
+            shared = self.feedback(model).values
+            self.sharing = counted(shared, self.sharing.scale)
         else:
             most = round(falling(progress, max(self.candidates, self.max_unique), self.max_unique, self.ramp))
             step = settle if last else reassign

@@ -7,7 +7,7 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ("apot", "assignment", "compression", "regulariser", "rounds", "scope", "sigma_join")
+MODULES = ("apot", "assignment", "compression", "regulariser", "rounds", "scaled_apot", "scope", "sigma_join")
 
 
 @pytest.mark.parametrize("name", MODULES)

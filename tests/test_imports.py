@@ -49,6 +49,13 @@ ALLOWED: dict[str, tuple[set[str], set[str] | None]] = {
 }
 """For each place: the other places of ours, and the packages beside the standard library (None: any), it may import."""
 
+SEARCHING = {
+    "plugins.hydra_plugins.pwfn_launcher.base",
+    "plugins.hydra_plugins.pwfn_launcher.checks",
+    "plugins.hydra_plugins.pwfn_optuna.sweeper",
+}
+"""A search looks at the objective of a run, a launcher at the rules of its settings."""
+
 KNOWING = {
     "torch": {"kernels", "words", "rate_distortion", "networks", "dataset", "model", "artifact", "experiment"},
     "hydra": {"experiment.prepare", "experiment.build", "experiment.start", "experiment.training", "plugins"},
@@ -116,8 +123,7 @@ def test_who_imports_whom(root: Path) -> None:
         places, packages = ALLOWED[place(name)]
         if name == "report.__main__":  # `evaluate` measures a run anew, `push` uploads its network, `check-data` reads
             places = places | {"experiment", "artifact", "dataset"}
-        if name in ("plugins.hydra_plugins.pwfn_optuna.sweeper", "plugins.hydra_plugins.pwfn_launcher.checks"):
-            # a search looks at the objective of a run, a launcher at the rules of its settings
+        if name in SEARCHING:
             places = places | {"experiment"}
         assert ours(found) <= places | {place(name)}, f"{name} imports {ours(found) - places - {place(name)}}"
         assert packages is None or others(found) <= packages, f"{name} imports {others(found) - (packages or set())}"

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from pwfn import compression, method
 from pwfn import prior as priors
 from pwfn.apot import order_of
+from pwfn.assignment import Assignment, from_values
 from pwfn.callback import WeightFixing
 from pwfn.classifier import Classifier
 from pwfn.gaussian import flat_weights, gaussian_weights, to_deterministic, to_gaussian
@@ -209,3 +210,23 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     trained = fit(folder, devices=2)
     torch.save(trained.state_dict(), folder / f"{trained.global_rank}.pt")
+
+
+def test_the_last_assignment_may_come_from_elsewhere() -> None:
+    """Two of four steps assign; the last of them takes what it is given, and the weights keep it."""
+    given = torch.tensor([0.5, 0.25, 0.5, -1.0])
+    asked: list[torch.Tensor] = []
+
+    def feedback(model: nn.Module) -> Assignment:
+        asked.append(torch.cat([mu.detach().flatten() for _, mu, _ in gaussian_weights(model)]))
+        return from_values(given)
+
+    model = to_gaussian(nn.Sequential(nn.Linear(4, 1, bias=False)), prior=None)
+    learning = StraightThrough(1.5, start=2.0, ramp=0.5, freeze=0.25, every=4, feedback=feedback, steps=4)
+    learning.setup(None, model, "fit")  # type: ignore[arg-type]
+    learning._assign(model, 0.0, last=False)
+    assert not asked and not torch.equal(flat_weights(model).mu, given)
+    learning._assign(model, 1.0, last=True)
+    assert torch.equal(flat_weights(model).mu, given) and len(asked) == 1
+    assert learning.sharing is not None and learning.sharing.code.values.tolist() == [-1.0, 0.25, 0.5]
+    assert learning.sharing.code.entropy == pytest.approx(1.5)

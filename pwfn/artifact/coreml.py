@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pwfn.artifact.refusal import explained
+
 __all__ = ["MAX_VALUES", "save"]
 
 MAX_VALUES = 256
@@ -76,7 +78,7 @@ def _converted(model: nn.Module, example: Tensor) -> Any:
         raise ImportError("exporting to Core ML needs its package: pip install -e '.[coreml]'") from error
     passes = package.PassPipeline.DEFAULT
     passes.remove_passes({"common::fuse_conv_batchnorm"})
-    try:
+    with explained(f"coremltools {package.__version__}", model):
         program = package.convert(
             torch.export.export(model, (example,)).run_decompositions({}),
             convert_to="mlprogram",
@@ -87,5 +89,3 @@ def _converted(model: nn.Module, example: Tensor) -> Any:
         )
         palettizer = optimize.OpPalettizerConfig(mode="unique", weight_threshold=_SMALLEST)
         return optimize.palettize_weights(program, optimize.OptimizationConfig(global_config=palettizer))
-    except (AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"coremltools {package.__version__} cannot convert the network: {error}") from error

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pwfn.apot import order_of, terms
 from pwfn.artifact import codebook, codes
+from pwfn.artifact.refusal import explained
 from pwfn.model.ties import owners
 from pwfn.rundir.files import atomic
 
@@ -80,13 +81,15 @@ def onnx(model: nn.Module, path: str | Path, example: Tensor, shared: Iterable[s
 
     Raises:
         ImportError: if the packages of the extra ``onnx`` are not installed.
-        ValueError: if the network is in training mode, or nothing of ``shared`` is found in the graph.
+        ValueError: if the network is in training mode, a layer cannot be exported, or nothing of ``shared`` is found
+            in the graph.
     """
     package = _package()
     if model.training:
         raise ValueError("the network is in training mode; call eval() before exporting it")
     batch = ({0: "batch"},)
-    program = torch.onnx.export(model, (example,), dynamo=True, optimize=False, verbose=False, dynamic_shapes=batch)
+    with explained("ONNX's export", model):
+        program = torch.onnx.export(model, (example,), dynamo=True, optimize=False, verbose=False, dynamic_shapes=batch)
     if program is None:
         raise ValueError("torch exported no ONNX program")
     proto = program.model_proto

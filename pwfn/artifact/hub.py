@@ -17,6 +17,7 @@ from timm.models._hub import save_config_for_hf
 from torch import nn
 
 from pwfn.artifact import file
+from pwfn.model import architecture as networks
 from pwfn.rundir.files import atomic, read_json
 
 __all__ = ["SCHEME", "listed", "load", "prepare", "push"]
@@ -134,7 +135,7 @@ def _write_config(path: Path, architecture: Mapping[str, Any], run: Path) -> Non
     content = yaml.safe_load(settings.read_text()) if settings.exists() else {}
     data = content.get("dataset", {}).get("data_config") or {}
     arguments = dict(architecture.get("kwargs", {}))
-    network: Any = timm.create_model(architecture["name"], pretrained=False, **arguments)
+    network: Any = networks.build(architecture)
     about = {key: data[key] for key in DATA if key in data and not isinstance(data[key], dict)}
     known: Any = network
     known.pretrained_cfg = {**known.pretrained_cfg, **about, "num_classes": known.num_classes}

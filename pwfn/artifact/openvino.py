@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,8 +14,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from pwfn.artifact import codes, export
+from pwfn.artifact.refusal import described
 
 __all__ = ["save"]
+
+SCOPES = "pkg.torch.onnx.name_scopes"
+"""Under this key torch notes for each node of an ONNX graph the layers, from outside in, and the operator."""
 
 
 def save(model: nn.Module, path: str | Path, example: Tensor, shared: Iterable[str]) -> tuple[str, ...]:
@@ -31,7 +37,8 @@ def save(model: nn.Module, path: str | Path, example: Tensor, shared: Iterable[s
 
     Raises:
         ImportError: if the packages of the extra ``openvino`` are not installed.
-        ValueError: if the path does not end in ``.xml``, OpenVINO folded a layer, or ONNX's export refuses.
+        ValueError: if the path does not end in ``.xml``, OpenVINO does not take a layer or folded its gather, or
+            ONNX's export refuses.
     """
     path = Path(path)
     if path.suffix != ".xml":
@@ -40,12 +47,25 @@ def save(model: nn.Module, path: str | Path, example: Tensor, shared: Iterable[s
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         gathered = export.onnx(model, Path(folder, "m.onnx"), example, shared)
-        graph = package.Core().read_model(Path(folder, "m.onnx"))  # convert_model would fold the gathers
+        graph = _read(package, Path(folder, "m.onnx"), model)
         _require_gathers(graph, gathered)
         package.serialize(graph, Path(folder, path.name))
         for written in (path.with_suffix(".bin"), path):
             os.replace(Path(folder, written.name), written)
     return gathered
+
+
+def _read(package: Any, path: Path, model: nn.Module) -> Any:
+    """An ONNX file as OpenVINO reads it; ``convert_model`` would fold the gathers."""
+    try:
+        return package.Core().read_model(path)
+    except RuntimeError as error:
+        said = str(error).strip().splitlines()[-1].strip("- ")
+        unknown = re.findall(r"([A-Za-z]\w*)-\d+", said)  # such as Det-20: operator and version
+        nodes = importlib.import_module("onnx").load(path).graph.node
+        scopes = [p.value for n in nodes if n.op_type in unknown for p in n.metadata_props if p.key == SCOPES]
+        layer = ast.literal_eval(scopes[0])[-2] if scopes else ""
+        raise ValueError(f"OpenVINO {package.__version__} does not take {described(model, layer)}: {said}") from error
 
 
 def _package() -> Any:

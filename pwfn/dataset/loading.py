@@ -68,7 +68,7 @@ class DataModule(L.LightningDataModule):
         for part in images:
             _require_classes(part, num_classes)
         if not 0 <= val_fraction < 1:
-            raise ValueError(f"dataset.val_fraction must lie in [0, 1), got {val_fraction}")
+            raise ValueError(f"val_fraction must lie in [0, 1), got {val_fraction}")
         kept = balanced(train.labels, limit or len(train), split_seed)
         tested = balanced(test.labels, max(1, len(test) * len(kept) // len(train)), split_seed)
         held = balanced([train.labels[i] for i in kept], round(val_fraction * len(kept)), split_seed + 1)
@@ -81,6 +81,7 @@ class DataModule(L.LightningDataModule):
         train, test, pixels = permuted.randomise(train, test, randomise, split_seed)
         self.train = _View(train, [i for i in kept if i not in validate], mode, augmented, pixels)
         self.test = _View(test, tested, mode, seen, pixels)
+        self.val_is_of_training = bool(validate)
         self.val = _View(train, sorted(validate), mode, seen, pixels) if validate else self.test
         if len(self.train) < batch_size:
             raise ValueError(

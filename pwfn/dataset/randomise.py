@@ -35,7 +35,7 @@ def randomise(
     if kind is None:
         return train, test, None
     if kind not in KINDS:
-        raise ValueError(f"dataset.randomise must be one of {', '.join(KINDS)}, got {kind}")
+        raise ValueError(f"randomise must be one of {', '.join(KINDS)}, got {kind}")
     if kind == "labels":
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
         return train.relabelled([train.labels[i] for i in order.tolist()]), test, None

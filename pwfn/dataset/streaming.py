@@ -117,6 +117,8 @@ class StreamModule(L.LightningDataModule):
         dataset.set_epoch(0 if self.trainer is None else self.trainer.current_epoch)
         return loader
 
+    val_is_of_training = False
+
     def val_dataloader(self) -> DataLoader[Any]:
         """Load validation images in order."""
         return self._loader(self.source.val, self.seen, self.eval_batch_size)

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pwfn.experiment.objective import FIGURES
 
-__all__ = ["Test", "boolean", "devices", "figures", "list_of", "number", "one_of", "or_null", "rising", "text", "whole"]
+__all__ = [
+    "Test",
+    "boolean",
+    "devices",
+    "figures",
+    "list_of",
+    "mapping",
+    "number",
+    "one_of",
+    "or_null",
+    "rising",
+    "text",
+    "whole",
+]
 
 Test = Callable[[Any], bool]
 """Whether a value may stand in a setting."""
@@ -37,6 +50,11 @@ def or_null(rule: Test) -> Test:
 def list_of(rule: Test, length: int | None = None) -> Test:
     """The value is a list whose entries pass the rule, of this length if one is given."""
     return lambda value: isinstance(value, list) and all(map(rule, value)) and length in (None, len(value))
+
+
+def mapping(value: Any) -> bool:
+    """The value holds others by name."""
+    return isinstance(value, Mapping)
 
 
 def rising(low: float, high: float) -> Test:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ from pwfn.dataset.streaming import StreamModule
 from pwfn.experiment.checkpoints import AtomicCheckpoints, checkpointing, last_checkpoint
 from pwfn.experiment.progress import progress
 from pwfn.model.network import load_weights, read_weights, save_weights
-from pwfn.rundir.files import atomic
+from pwfn.rundir.files import atomic, file_digest
 
-__all__ = ["Baseline", "one_cycle", "train_once"]
+__all__ = ["Baseline", "one_cycle", "train_once", "whole"]
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ def train_once(model: nn.Module, data: DataModule | StreamModule, baseline: Base
     weights, digest = folder / "baseline.safetensors", folder / "baseline.sha256"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
-        if weights.exists() and not _whole(weights, digest):
+        if weights.exists() and not whole(weights, digest):
             log.warning("%s is damaged and is made anew", weights)
             weights.unlink()
             digest.unlink(missing_ok=True)
@@ -87,20 +86,16 @@ def train_once(model: nn.Module, data: DataModule | StreamModule, baseline: Base
             trainer.fit(classifier, data, ckpt_path=last_checkpoint(folder))
             save_weights(weights, model.state_dict())
             with atomic(digest) as temporary:
-                temporary.write_text(_digest(weights))
+                temporary.write_text(file_digest(weights))
     load_weights(model, weights, advice=f"delete {folder}")
 
 
-def _whole(weights: Path, digest: Path) -> bool:
+def whole(weights: Path, digest: Path) -> bool:
     """Whether weights are those that were written; where no digest was kept of them, whether they can be read."""
     if digest.exists():
-        return digest.read_text().strip() == _digest(weights)
+        return digest.read_text().strip() == file_digest(weights)
     try:
         read_weights(weights)
     except ValueError:
         return False
     return True
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

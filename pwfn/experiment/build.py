@@ -23,7 +23,7 @@ from pwfn.rundir.naming import to_dict
 __all__ = ["blaming", "mixing", "network_and_data", "sentence"]
 
 UNFIT: tuple[type[Exception], ...] = (
-    *(AssertionError, InstantiationException, LookupError, MisconfigurationException),
+    *(AssertionError, ImportError, InstantiationException, LookupError, MisconfigurationException),
     *(RuntimeError, TypeError, ValueError),
 )
 """What libraries raise at an argument that does not fit."""

@@ -10,7 +10,8 @@ import torch
 import yaml
 
 from pwfn.experiment.experiment import Experiment
-from pwfn.experiment.results import EXPORTS, write_exports, write_results
+from pwfn.experiment.exports import EXPORTS, write_exports
+from pwfn.experiment.results import write_results
 from pwfn.report import plots
 from pwfn.rundir.files import atomic, write_json
 
@@ -36,8 +37,9 @@ def completed(experiment: Experiment, summary: Mapping[str, Any]) -> dict[str, A
         write_exports(measurement)
     else:
         found |= write_results(measurement)
-        write_json(folder / "summary.json", found)
         plots.draw(folder, found)
+    found["config_digest"] = experiment.facts["config_digest"]
+    write_json(folder / "summary.json", found)
     write_configuration(folder, experiment.configuration)
     return found
 

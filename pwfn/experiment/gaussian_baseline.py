@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,16 @@ from torch import nn
 from pwfn.classifier import Classifier
 from pwfn.dataset.loading import DataModule
 from pwfn.dataset.streaming import StreamModule
+from pwfn.experiment.baseline import whole
 from pwfn.experiment.checkpoints import AtomicCheckpoints, checkpointing, last_checkpoint
 from pwfn.experiment.progress import progress
 from pwfn.learning import GaussianLearning
 from pwfn.rounds import Rounds
-from pwfn.rundir.files import atomic
+from pwfn.rundir.files import atomic, file_digest
 
 __all__ = ["train_gaussian_once"]
+
+log = logging.getLogger(__name__)
 
 
 def train_gaussian_once(
@@ -53,20 +57,24 @@ def train_gaussian_once(
         trainer: arguments of ``lightning.Trainer``.
         classifier: other arguments of :class:`pwfn.classifier.Classifier`, such as ``criterion`` and ``mixup``.
     """
-    weights = folder / "gaussian.safetensors"
+    weights, digest = folder / "gaussian.safetensors", folder / "gaussian.sha256"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
+        if weights.exists() and not whole(weights, digest):
+            log.warning("%s is damaged and is made anew", weights)
+            weights.unlink()
+            digest.unlink(missing_ok=True)
         if not weights.exists():
             print(f"training mu and sigma for {epochs} epochs: {weights}", flush=True)
             L.seed_everything(seed, verbose=False)
-            whole = Rounds([1.0], first_epochs=epochs, first_fraction=1.0)
+            joint = Rounds([1.0], first_epochs=epochs, first_fraction=1.0)
             fit = L.Trainer(
                 **{**trainer, "devices": 1, "num_nodes": 1, "strategy": "auto"},
                 max_epochs=epochs,
                 limit_val_batches=0,
                 logger=False,
                 reload_dataloaders_every_n_epochs=1,
-                callbacks=[learning(whole), *progress(trainer), *checkpointing(folder)],
+                callbacks=[learning(joint), *progress(trainer), *checkpointing(folder)],
                 plugins=[LightningEnvironment(), AtomicCheckpoints()],
             )
             network = Classifier(model, optimizer, data.num_classes, **classifier)
@@ -74,4 +82,6 @@ def train_gaussian_once(
             state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
             with atomic(weights) as temporary:
                 save_file(state, temporary)
+            with atomic(digest) as temporary:
+                temporary.write_text(file_digest(weights))
     model.load_state_dict(load_file(weights))

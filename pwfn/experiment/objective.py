@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-__all__ = ["FIGURES", "VALIDATION", "objective"]
+from pwfn.rundir.files import read_json
+
+__all__ = ["FIGURES", "VALIDATION", "objective", "objective_of"]
 
 VALIDATION = {"acc1": "acc1_after", "acc5": "acc5_after", "loss": "loss_after"}
 """Figures that a search must not see of the test images, and their columns in ``rounds.csv``."""
@@ -48,6 +52,21 @@ def objective(
     if isinstance(names, str):
         return _figure(summary, rows, names)
     return tuple(_figure(summary, rows, name) for name in names)
+
+
+def objective_of(folder: Path, names: str | Sequence[str]) -> float | tuple[float, ...]:
+    """The objective of the finished run in a folder, from its files.
+
+    Args:
+        folder: the run directory.
+        names: as of :func:`objective`.
+
+    Raises:
+        ValueError: if there is no such figure, or ``summary.json`` is damaged.
+    """
+    table = folder / "rounds.csv"
+    rows = [*csv.DictReader(table.read_text().splitlines())] if table.exists() else []
+    return objective(read_json(folder / "summary.json") or {}, rows, names)
 
 
 def _figure(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], name: str) -> float:

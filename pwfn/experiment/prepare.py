@@ -7,7 +7,7 @@ sentence that names the setting, before anything is trained or written.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from pwfn.gaussian_weight import GaussianWeight
 from pwfn.model import architecture
 from pwfn.post_training import PostTraining
 from pwfn.released import ReleasedWeight
-from pwfn.rundir.files import read_json
+from pwfn.rundir.files import file_digest, read_json, text_digest
 from pwfn.rundir.moved import current
 from pwfn.rundir.naming import config_hash, to_dict
 
@@ -64,7 +64,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
     with blaming(cfg, "logger"):
         log = instantiate(cfg.logger)
         make_logger = log(folder, settings, name=cfg.name, job_type=cfg.method.name)
-    parts = (classifier.distillation, fixing.propose)
+    parts = (classifier.distillation, fixing.propose, getattr(learning, "feedback", None))
     steps = [part.keep if isinstance(part, Distillation | PostTraining) else None for part in parts]
     with blaming(cfg, "noise"):
         noise = instantiate(cfg.noise)
@@ -72,10 +72,11 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
     with blaming(cfg, "trainer"):
         try_trainer(arguments)
     _warn(cfg, measurement)
+    configuration = _configuration(cfg)
     return Experiment(
         folder=folder,
-        facts=facts,
-        configuration=_configuration(cfg),
+        facts={**facts, "config_digest": text_digest(configuration["config.yaml"])},
+        configuration=configuration,
         seed=cfg.seed,
         measurement=measurement,
         baseline=baseline_of(cfg, arguments),
@@ -121,6 +122,9 @@ def evaluated(folder: Path, overrides: Sequence[str]) -> tuple[Measurement, dict
         raise ValueError(f"{folder} lacks {', '.join(missing)}: the run was made by an earlier version")
     cfg = OmegaConf.create(current(OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"))))
     assert isinstance(cfg, DictConfig)
+    if "baseline" in cfg:
+        cfg.baseline.folder = str(folder)  # what stands there only launch.py can resolve, and nothing is trained
+    _require_unchanged(folder, done)
     before = _depends(cfg)
     for override in overrides:
         key, sign, _ = override.partition("=")
@@ -149,6 +153,17 @@ def _require_same(folder: Path, facts: dict[str, Any]) -> None:
     previous = read_json(folder / "summary.json")
     if previous is not None and previous.get("config_hash", facts["config_hash"]) != facts["config_hash"]:
         raise ValueError(f"{folder} holds a run with another configuration: choose another hydra.run.dir, or delete it")
+
+
+def _require_unchanged(folder: Path, summary: Mapping[str, Any]) -> None:
+    """Refuse a run whose configuration is no longer the one that it was made with.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    path = folder / ".hydra" / "config.yaml"
+    if summary.get("config_digest", digest := file_digest(path)) != digest:
+        raise ValueError(f"{path} has been changed since the run: restore it, or make a run of its own with it")
 
 
 def _warn(cfg: DictConfig, measurement: Measurement) -> None:

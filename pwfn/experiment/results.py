@@ -15,33 +15,20 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from pwfn.artifact import codes, coreml, openvino
-from pwfn.artifact import export as exports
 from pwfn.artifact import file as artifact
 from pwfn.artifact.rows import codebook_rows, layer_rows, network_figures
 from pwfn.dataset.loading import DataModule
 from pwfn.dataset.streaming import StreamModule
 from pwfn.experiment import evaluation
+from pwfn.experiment.exports import AGAIN, EXPORTS, write_exports
 from pwfn.model.network import read_weights
 from pwfn.rundir.files import write_csv, write_json
 from pwfn.scope import Scope, names_in_scope
 
-__all__ = ["Measurement", "figures", "measure", "write_exports", "write_results"]
-
-AGAIN = "delete it and the run's summary.json, and start the run again, which goes on from its last checkpoint"
-"""What to do where a weight file of a run is damaged."""
+__all__ = ["Measurement", "figures", "measure", "write_results"]
 
 RESULTS = ("evaluation.json", "layers.csv", "codebook.csv", "model.pwfn")
 """The files that the measurement of a run leaves."""
-
-EXPORTS = {
-    "onnx": "model.onnx",
-    "openvino": "model.xml",
-    "coreml": "model.mlpackage",
-    "shift_list": "shifts.json",
-    "codes": "codes.safetensors",
-}
-"""The file of each export."""
 
 DIVERGED = 1e4
 """Nats of mean loss that no network has whose training did not diverge."""
@@ -137,25 +124,6 @@ def write_results(measurement: Measurement, *, write: bool = True) -> dict[str, 
         write_csv(folder / "codebook.csv", codebook_rows(state, names))
         write_exports(measurement)
     return figures(measured)
-
-
-def write_exports(measurement: Measurement) -> None:
-    """Write the exports that are asked for, beside ``model.pwfn``; graphs are traced with one test image."""
-    folder, wanted = measurement.folder, measurement.exports
-    names = names_in_scope(measurement.model, measurement.scope)
-    state = read_weights(folder / "model.safetensors", advice=AGAIN)
-    graphs = {"onnx": exports.onnx, "openvino": openvino.save, "coreml": coreml.save}
-    for kind, write in graphs.items():
-        if not wanted.get(kind):
-            continue
-        model = copy.deepcopy(measurement.model).cpu().eval()
-        model.load_state_dict(state)
-        example = next(iter(measurement.data.test_dataloader()))[0][:1]
-        write(model, folder / EXPORTS[kind], example, names)
-    if wanted.get("shift_list"):
-        write_json(folder / EXPORTS["shift_list"], exports.shift_list(state, names))
-    if wanted.get("codes"):
-        codes.write(folder / EXPORTS["codes"], state, names, architecture=measurement.architecture)
 
 
 def _scores(

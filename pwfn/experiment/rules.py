@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pwfn.experiment.allowed import boolean, devices, figures, list_of, number, one_of, or_null, rising, text, whole
+from pwfn.experiment.allowed import (
+    boolean,
+    devices,
+    figures,
+    list_of,
+    mapping,
+    number,
+    one_of,
+    or_null,
+    rising,
+    text,
+    whole,
+)
 
 __all__ = ["RULES", "Rule"]
 
@@ -50,6 +62,7 @@ RULES: list[Rule] = [
     ("dataset.val_fraction", number(0, 0.9), "a number from 0 to 0.9"),
     ("dataset.limit", *COUNT_OR_NULL),
     ("dataset.randomise", *one_of(None, "labels", "pixels", "random_pixels")),
+    ("dataset.data_config", mapping, "a group of settings"),
     ("dataset.data_config.input_size", list_of(whole(1, 10**5), 3), "a list of channels, height and width"),
     ("dataset.data_config.mean", list_of(number(-1e6, 1e6)), "a list of numbers, one for each channel"),
     ("dataset.data_config.std", list_of(POSITIVE[0]), "a list of numbers above 0, one for each channel"),
@@ -97,6 +110,7 @@ RULES: list[Rule] = [
     ("fixing.straight_through.every", *COUNT),
     ("fixing.straight_through.fisher_images", *ANY_COUNT),
     ("fixing.straight_through.feedback_images", *ANY_COUNT),
+    ("fixing.straight_through.feedback_last", *YES_NO),
     ("fixing.straight_through.start", or_null(number(0, 32, above=True)), "null or a number above 0, at most 32"),
     ("fixing.straight_through.ramp", *SHARE),
     ("fixing.straight_through.freeze", *SHARE),
@@ -107,7 +121,7 @@ RULES: list[Rule] = [
     *((f"logger.{name}", *TEXT_OR_NULL) for name in ("project", "entity", "group", "notes")),
     ("logger.tags", list_of(text), "a list of texts"),
     ("method.name", *TEXT),
-    ("method.delta", *POSITIVE),
+    ("method.delta", number(1e-4, 1), "a number from 0.0001 to 1"),  # below, the candidates are millions
     ("method.zero_distance", *POSITIVE),
     ("method.distance", *one_of("relative", "euclidean")),
     ("method.alpha", *NOT_NEGATIVE),
@@ -123,10 +137,13 @@ RULES: list[Rule] = [
     ("method.distillation", *SHARE),
     ("method.norm_images", *ANY_COUNT),
     ("model.name", *TEXT),
+    ("model.kwargs", mapping, "arguments by name"),
     ("model.pretrained", *YES_NO),
     ("model.checkpoint", *TEXT_OR_NULL),
     ("noise.places", whole(1, 2**26), "a whole number from 1 to 67108864"),
     ("optimizer.lr", *POSITIVE),
+    ("optimizer.dampening", *SHARE),
+    ("optimizer.nesterov", *YES_NO),
     ("optimizer.momentum", number(0, 0.9999), "a number from 0 to 0.9999"),
     ("optimizer.weight_decay", *NOT_NEGATIVE),
     ("prior.scale", *POSITIVE),
@@ -145,7 +162,7 @@ RULES: list[Rule] = [
     ("trainer.log_every_n_steps", *COUNT),
     ("trainer.deterministic", *one_of(True, False, "warn")),
     ("trainer.benchmark", *one_of(None, True, False)),
-    *((f"trainer.{name}", *YES_NO) for name in ("compile", "channels_last")),
+    *((f"trainer.{name}", *YES_NO) for name in ("compile", "channels_last", "detect_anomaly", "sync_batchnorm")),
     *((f"trainer.enable_{name}", *YES_NO) for name in ("progress_bar", "model_summary")),
 ]
 """Precision and accelerator are left to Lightning, which knows what there is."""

@@ -137,6 +137,8 @@ def _train_and_fix(experiment: Experiment, trainer: L.Trainer) -> None:
     if experiment.compile:
         model.compile()
     L.seed_everything(experiment.seed, workers=True, verbose=False)  # the same whether the baseline was trained or read
+    if experiment.baseline is None and experiment.measurement.data.val_is_of_training:
+        trainer.print("before, after: accuracy on images split from the training set, which the given weights may know")
     trainer.print(HEADER)
     for row in fixing.rows:
         trainer.print(round_line(row))

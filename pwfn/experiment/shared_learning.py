@@ -41,8 +41,26 @@ def straight_through_of(cfg: DictConfig, measurement: Measurement, steps: int) -
             min_exponent=cfg.method.min_exponent,
             sensitivity=partial(fisher_of_weights, images=images, seed=cfg.seed) if settings.fisher_images else None,
             power=settings.power,
+            feedback=_last_feedback(cfg, measurement) if settings.feedback_last else None,
             steps=steps,
         )
+
+
+def _last_feedback(cfg: DictConfig, measurement: Measurement) -> PostTraining:
+    """What makes the last assignment with error feedback; the norm layers learn on for the rest of the steps."""
+    method, count = cfg.method, cfg.fixing.straight_through.feedback_images
+    if not count:
+        raise ValueError("fixing.straight_through.feedback_last=true needs feedback_images above 0")
+    return PostTraining(
+        partial(measurement.data.calibration, count),
+        measurement.scope,
+        bits=method.bits,
+        max_unique=method.max_unique,
+        max_order=method.max_order,
+        min_exponent=method.min_exponent,
+        norms=False,
+        seed=cfg.seed,
+    )
 
 
 def feedback_of(cfg: DictConfig, folder: Path, measurement: Measurement) -> Callable[[nn.Module], None] | None:

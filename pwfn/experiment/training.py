@@ -53,6 +53,8 @@ def measurement_of(cfg: DictConfig, folder: Path, *, weights: bool) -> Measureme
         scope = instantiate(cfg.scope)
         if not names_in_scope(model, scope):
             raise ValueError("no parameter of the network is in scope: choose another scope")
+    with blaming(cfg, "evaluation"):
+        asked = Settings(**to_dict(cfg.get("evaluation") or OmegaConf.create()))
     return Measurement(
         folder,
         model,
@@ -60,7 +62,7 @@ def measurement_of(cfg: DictConfig, folder: Path, *, weights: bool) -> Measureme
         data,
         scope=scope,
         sigmas=_sigmas(cfg, scope, data),
-        settings=Settings(**to_dict(cfg.get("evaluation") or OmegaConf.create())),
+        settings=asked,
         exports=to_dict(cfg.get("export") or OmegaConf.create()),
     )
 

@@ -14,15 +14,33 @@ ABSENT = object()
 
 OURS = {
     "callbacks": "the run",
+    "fast_dev_run": "dataset.limit",
     "limit_train_batches": "fixing.first_fraction and fixing.rest_fraction",
     "limit_val_batches": "dataset.val_fraction",
     "logger": "the group logger",
     "max_epochs": "fixing.first_epochs and fixing.rest_epochs",
     "max_steps": "fixing.first_epochs and fixing.rest_epochs",
+    "max_time": "fixing.first_epochs and fixing.rest_epochs",
+    "min_epochs": "fixing.first_epochs and fixing.rest_epochs",
+    "min_steps": "fixing.first_epochs and fixing.rest_epochs",
     "plugins": "the run",
     "reload_dataloaders_every_n_epochs": "the run",
 }
 """Arguments of ``lightning.Trainer`` that a run sets itself, and what they follow from."""
+
+GROUPS: tuple[str, ...] = (
+    "baseline",
+    "checkpoint",
+    "dataset",
+    "distillation",
+    "evaluation",
+    "export",
+    "fixing",
+    "logger",
+    "method",
+)
+GROUPS += ("model", "optimizer", "prior", "regulariser", "scope", "trainer")
+"""Settings that hold others."""
 
 REACH = ("delta_start", "delta_end", "min_exponent", "growth", "max_order", "zero_fix", "max_unique")
 TIMETABLE = ("fractions", "first_epochs", "first_fraction", "rest_epochs", "rest_fraction")
@@ -51,6 +69,9 @@ def check(settings: Mapping[str, Any]) -> None:
     Raises:
         ValueError: one sentence that names the setting, its value and what it must be.
     """
+    for name in GROUPS:
+        if name in settings and not isinstance(settings[name], Mapping):
+            raise ValueError(f"{name} is a group of settings, got {settings[name]}: set {name}.KEY, or another option")
     for key, holds, wanted in RULES:
         value = _select(settings, key)
         if value is not ABSENT and not holds(value):

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from pwfn.kernels.deterministic import cumsum
+from pwfn.kernels.sorting import stable_sort
 
 __all__ = ["Distance", "SortedWeights", "borders"]
 
@@ -92,7 +93,7 @@ class SortedWeights:
 
     def __init__(self, w: Tensor) -> None:
         """Sort ``w``, a float32 vector; equal weights keep their order."""
-        self.sorted, self.index = w.sort(stable=True)
+        self.sorted, self.index = stable_sort(w)
         self.free = torch.ones_like(self.sorted, dtype=torch.bool)
         self.first, self.last = 0, len(w) - 1  # the outermost free weights
         self.left = len(w)
@@ -134,11 +135,10 @@ class SortedWeights:
             window = self.free[start:stop].nonzero().squeeze(1).add_(start)
             value = self.sorted[window]
             away = distance(value, centroid)
-            if distance.relative and reach >= 1 and centroid != 0:  # it sees past 0: more than two slopes
+            if far := distance.relative and reach >= 1 and centroid != 0:  # it sees past 0: more than two slopes
                 away, order = away.sort(stable=True)
-                window, split = window[order], 0
-            else:
-                split = int(torch.searchsorted(value, centroid))
+                window = window[order]
+            split = 0 if far else int(torch.searchsorted(value, centroid))
             key = value.abs() if centroid == 0 else away
             down, up, done = _prefix(key, away, split, reach, allowance, min(limit, self.left))
             if done:

@@ -15,7 +15,7 @@ from pwfn.rate_distortion.codebook import TOLERANCE, search
 from pwfn.rate_distortion.codes import Code, code_of
 from pwfn.rate_distortion.envelope import Envelope
 
-__all__ = ["Sharing", "begin", "falling", "follow", "reassign", "settle"]
+__all__ = ["Sharing", "begin", "counted", "falling", "follow", "reassign", "settle"]
 
 SHORTFALL = 0.1  # bits
 
@@ -110,6 +110,17 @@ def begin(w: Tensor, sensitivity: Tensor, values: Tensor, target: float) -> tupl
     _, code = _share(w, sensitivity, Sharing(free, 0.0))
     guess = float(sensitivity.double().mean() * w.double().var(correction=0)) * 4.0**-target + 1e-30
     return settle(w, sensitivity, Sharing(code, guess), target, len(values))
+
+
+def counted(values: Tensor, scale: float) -> Sharing:
+    """What an assignment made elsewhere leaves for the next one.
+
+    Args:
+        values: float32 ``[N]``, the value of each weight.
+        scale: lambda.
+    """
+    distinct, counts = values.unique(return_counts=True)
+    return Sharing(code_of(distinct.double(), counts), scale)
 
 
 def _share(w: Tensor, sensitivity: Tensor, sharing: Sharing) -> tuple[Tensor, Code]:

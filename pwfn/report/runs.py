@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from pwfn.rundir.files import file_digest
 from pwfn.rundir.naming import interpolated
 
 __all__ = ["MISSING", "Run", "find"]
@@ -72,6 +73,9 @@ def _run(folder: Path) -> Run:
     summary = _load(folder / "summary.json", json.loads)
     settings = _load(folder / ".hydra" / "config.yaml", partial(yaml.load, Loader=YAML))
     status = summary.get("status")
+    file, digest = folder / ".hydra" / "config.yaml", summary.get("config_digest")
+    if status == "finished" and digest and file.exists() and file_digest(file) != digest:
+        status, summary = "failed", {**summary, "error": ".hydra/config.yaml has been changed since the run"}
     rounds = folder / "rounds.csv"
     done = max(0, len(rounds.read_text().splitlines()) - 1) if rounds.exists() else 0
     if "error" in settings:  # no configuration, but a reason to show

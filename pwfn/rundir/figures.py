@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-__all__ = ["round_figures", "validation_accuracy"]
+__all__ = ["round_figures"]
 
 COLUMNS = {"round": "round", "acc1": "acc1_after", "unique": "unique", "entropy": "entropy"}
 
@@ -15,8 +15,3 @@ def round_figures(folder: Path) -> dict[str, float]:
     path = folder / "rounds.csv"
     rows = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
     return {name: float(rows[-1][column]) for name, column in COLUMNS.items() if rows[-1].get(column)} if rows else {}
-
-
-def validation_accuracy(folder: Path) -> float:
-    """Top-1 accuracy of a run on validation data after its last round, in percent; NaN before the first."""
-    return round_figures(folder).get("acc1", float("nan"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import hashlib
 import io
 import json
 import os
@@ -14,7 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["append_json", "atomic", "read_json", "write_csv", "write_json", "write_rows_of_round"]
+__all__ = [
+    "append_json",
+    "atomic",
+    "file_digest",
+    "read_json",
+    "text_digest",
+    "write_csv",
+    "write_json",
+    "write_rows_of_round",
+]
 
 STALE_SECONDS = 3600
 """A temporary file that nobody has written to for so long belonged to a process that was killed."""
@@ -49,6 +59,16 @@ def _remove_stale(path: Path) -> None:
             continue
         if stale:
             left.unlink(missing_ok=True)
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """The SHA-256 of the file that a text makes, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -127,12 +127,13 @@ def label(folder: Path, sweep: DictConfig, runs: Sequence[DictConfig]) -> None:
     if born is None:
         born = {"name": sweep_name(sweep), "date": date.today().isoformat()}
         write_json(folder / "sweep.json", born)
-    common = set.intersection(*(set(run.hydra.overrides.task) for run in runs))
+    varied = swept_keys(sweep)
     for run in runs:
         if "group" in run.logger:
             with read_write(run):
                 run.logger.group = run.logger.group or f"{born['name']} {born['date']}"
-                run.logger.tags = [*run.logger.tags, *(o for o in run.hydra.overrides.task if o not in common)]
+                own = [o for o in run.hydra.overrides.task if _split(o.lstrip("+~"))[0] in varied]
+                run.logger.tags = [*run.logger.tags, *own]
 
 
 def _task(cfg: DictConfig) -> list[str]:

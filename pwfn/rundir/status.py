@@ -5,7 +5,7 @@ It needs neither the process that launched the sweep nor SLURM's accounting; ``p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,12 @@ class Run:
         return [line for line in text.splitlines() if line.strip()][-lines:]
 
 
-def status(folder: Path) -> list[Run]:
-    """All runs of a sweep, in the order of their submission.
+def status(folder: Path, only: Collection[str] | None = None) -> list[Run]:
+    """The runs of a sweep, in the order of their submission.
+
+    Args:
+        folder: of the sweep.
+        only: names of the runs to look at; all if None.
 
     Raises:
         ValueError: if ``folder`` holds no sweep.
@@ -73,6 +77,9 @@ def status(folder: Path) -> list[Run]:
     names = list(dict.fromkeys([*latest, *others]))
     if not names:
         raise ValueError(f"no sweep in {folder}: give the directory that a sweep printed when it started")
+    if only is not None:
+        names = [name for name in names if name in only]
+        latest = {name: entry for name, entry in latest.items() if name in only}
     jobs = {e["job"]: name for name, e in latest.items() if e["job"] and e["cluster"] == "slurm"}
     told = slurm.queue(jobs)
     forgotten = [job for job, name in jobs.items() if job not in told and not _ended(folder / name)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from pwfn.rundir.status import ALIVE, Run, status
@@ -14,8 +14,10 @@ __all__ = ["watch"]
 log = logging.getLogger(__name__)
 
 
-def watch(folder: Path, names: Sequence[str], seconds: float, alive: Callable[[], bool]) -> list[Run]:
-    """Look at some runs of a sweep every few seconds until none of them moves.
+def watch(
+    folder: Path, names: Collection[str], seconds: float, alive: Callable[[str], bool], *, first: bool = False
+) -> list[Run]:
+    """Look at some runs of a sweep every few seconds until all have ended; those that have, each once.
 
     Twice before one is called stopped: on a shared file system its last files may come late.
 
@@ -23,18 +25,20 @@ def watch(folder: Path, names: Sequence[str], seconds: float, alive: Callable[[]
         folder: the sweep.
         names: folders of the runs.
         seconds: between two looks.
-        alive: whether processes are known to go on, whatever the files say.
+        alive: whether a process is known to work on a run, whatever the files say.
+        first: return as soon as one of them has ended.
     """
-    quiet = False
+    quiet: set[str] = set()
     while True:
         try:
-            found = {run.folder.name: run for run in status(folder)}
+            runs = status(folder, names)
         except OSError as error:
             log.warning("%s; looking again", error)
         else:
-            runs = [found[name] for name in names]
-            moves = alive() or any(run.state in ALIVE for run in runs)
-            if not moves and (quiet or all(run.state == "finished" for run in runs)):
-                return runs
-            quiet = not moves
+            still = {run.folder.name for run in runs if run.state not in ALIVE and not alive(run.folder.name)}
+            sure = still & (quiet | {run.folder.name for run in runs if run.state == "finished"})
+            ended = [run for run in runs if run.folder.name in sure]
+            if len(ended) == len(runs) or (first and ended):
+                return ended
+            quiet = still
         time.sleep(seconds)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from odd import odd
 
 from pwfn.artifact import coreml as export
 
@@ -45,4 +46,12 @@ def test_refusals(fixed: Any, tmp_path: Path) -> None:
         export.save(network, tmp_path / "m", torch.zeros(1, 3, 64, 64), shared)
     with pytest.raises(ValueError, match="training mode"):
         export.save(network.train(), tmp_path / "m.mlpackage", torch.zeros(1, 3, 64, 64), shared)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("kind", "why"), [("matrix_exp", "linalg_matrix_exp"), ("branch", "data-dependent")])
+def test_a_layer_that_core_ml_refuses_is_named(kind: str, why: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"does not take the layer middle\.1 \(Odd\): .*{why}") as told:
+        export.save(odd(kind), tmp_path / "m.mlpackage", torch.zeros(1, 1, 4, 4), ["first.weight"])
+    assert len(str(told.value).splitlines()) == 1
     assert list(tmp_path.iterdir()) == []

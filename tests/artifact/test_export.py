@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from odd import odd
 from torch import nn
 
 from pwfn.artifact import export
@@ -153,4 +154,12 @@ def test_onnx_refusals(runtime: Any, tmp_path: Path) -> None:
         export.onnx(network, tmp_path / "m.onnx", example, ["weight"])
     with pytest.raises(ValueError, match="none of the shared"):
         export.onnx(network.eval(), tmp_path / "m.onnx", example, ["nowhere"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("kind", "why"), [("matrix_exp", "linalg_matrix_exp"), ("branch", "data-dependent")])
+def test_a_layer_that_onnx_refuses_is_named(kind: str, why: str, runtime: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"does not take the layer middle\.1 \(Odd\): .*{why}") as told:
+        export.onnx(odd(kind), tmp_path / "m.onnx", torch.zeros(1, 1, 4, 4), ["first.weight"])
+    assert len(str(told.value).splitlines()) == 1 and len(str(told.value)) < 300
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from odd import odd
 
+from pwfn.artifact import export as onnx_export
 from pwfn.artifact import openvino as export
 
 openvino = pytest.importorskip("openvino", reason="the extra `openvino` is not installed")
@@ -47,3 +49,21 @@ def test_refusals(fixed: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"end in \.xml"):
         export.save(network, tmp_path / "m.bin", torch.zeros(1), shared)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_that_openvino_does_not_know_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"OpenVINO .* does not take the layer middle\.1 \(Odd\): .*Det") as told:
+        export.save(odd("det"), tmp_path / "m.xml", torch.zeros(1, 1, 4, 4), ["first.weight"])
+    assert len(str(told.value).splitlines()) == 1
+    with pytest.raises(ValueError, match=r"ONNX's export does not take the layer middle\.1"):
+        export.save(odd(), tmp_path / "m.xml", torch.zeros(1, 1, 4, 4), ["first.weight"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folded_gather_is_refused(fixed: Any, tmp_path: Path) -> None:
+    """``convert_model`` folds the gathers of the graph that ``read_model`` keeps."""
+    network, shared, _ = fixed(4)
+    names = onnx_export.onnx(network, tmp_path / "m.onnx", torch.zeros(1, 3, 64, 64), shared)
+    export._require_gathers(openvino.Core().read_model(tmp_path / "m.onnx"), names)
+    with pytest.raises(ValueError, match=r"keeps no gather from pwfn\.codebook for \S+\.weight: export it to ONNX"):
+        export._require_gathers(openvino.convert_model(tmp_path / "m.onnx"), names)

@@ -71,7 +71,7 @@ def test_training_step(name: str, size: int, batch: int, compiled: bool) -> None
     for _ in range(2):
         for step in steps:
             seconds(step, device)
-    times = [[seconds(step, device) for step in steps] for _ in range(8)]
+    times = [[seconds(step, device) for step in steps] for _ in range(9)]
     how = f"{device}{', compiled' if compiled else ''}"
     print(f"\n{name} {size} px batch {batch} {how}: plain {median(row[0] for row in times):.4f} s")
     for column, noise in ((1, "fresh"), (2, "table")):

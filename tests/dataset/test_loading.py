@@ -79,8 +79,8 @@ def test_balanced(labels: list[int], size: int, seed: int) -> None:
         ({"num_classes": 4}, "noise has 3 classes, the network 4: change dataset.num_classes"),
         ({"num_classes": 2}, "noise has 3 classes, the network 2: change dataset.num_classes"),
         ({"batch_size": 49}, "48 training images do not fill one batch of 49"),
-        ({"val_fraction": 1.0}, "dataset.val_fraction must lie in"),
-        ({"randomise": "colours"}, "dataset.randomise must be one of labels, pixels, random_pixels"),
+        ({"val_fraction": 1.0}, "val_fraction must lie in"),
+        ({"randomise": "colours"}, "randomise must be one of labels, pixels, random_pixels"),
     ],
 )
 def test_what_cannot_work_is_refused(changes: dict[str, Any], message: str) -> None:

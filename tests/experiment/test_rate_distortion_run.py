@@ -52,8 +52,9 @@ def launch(root: Path, folder: Path, baselines: Path, *overrides: str) -> tuple[
         ["fixing=post_training", "fixing.post_training.images=100"],
         [*QUICK, "fixing.straight_through.feedback_images=0"],
         [*QUICK, "fixing.straight_through.feedback_images=100"],
+        [*QUICK, "fixing.straight_through.feedback_images=100", "fixing.straight_through.feedback_last=true"],
     ],
-    ids=["post_training", "straight_through", "feedback"],
+    ids=["post_training", "straight_through", "feedback", "feedback at both ends"],
 )
 def test_ends_at_the_bits_asked_for(root: Path, tmp_path: Path, baselines: Path, settings: list[str]) -> None:
     summary, rounds = launch(root, tmp_path / "run", baselines, "method.bits=2.5", "method.max_unique=32", *settings)

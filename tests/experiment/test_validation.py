@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
+from pwfn.dataset.randomise import KINDS
 from pwfn.experiment.rules import RULES
 from pwfn.experiment.validation import check, require, without_effect
+from pwfn.fixing import Recluster
+from pwfn.learning import Schedule
 from pwfn.rundir.unset import ask_for, unset
+from pwfn.wfn import DISTANCES
 
 NAN, INF = math.nan, math.inf
 NO_NUMBER = ["text", True, None, NAN, [1], {}]
@@ -28,6 +32,9 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "a list of two numbers above 0, at most 1": ([[0.08, 1.0], [1, 1]], [[2, 1], [0, 1], [0.5], 5, [NAN, 1], [0.5, 2]]),
     "a list of two numbers above 0, the smaller": ([[0.75, 1.33], [1, 3]], [[2, 1], [0, 1], [1], 5, [1, INF], None]),
     "a list of whole numbers from 1 to 10000": ([[], [1, 20]], [5, None, [0], [-1], [1.5], [NAN], [10**9], ["x"]]),
+    "a number from 0.0001 to 1": ([1e-4, 0.01, 1], [0, -1, 1e-5, 2, INF, *NO_NUMBER]),
+    "arguments by name": ([{}, {"drop_rate": 0.1}], [3, "x", None, [1]]),
+    "a group of settings": ([{}, {"crop_pct": 1}], [3, "x", None, [1]]),
     "a number above 0, at most 1": ([0.05, 1], [0, -1, 1.01, INF, *NO_NUMBER]),
     "a number above 0, at most 1000000": ([1e-9, 1, 1e6], [0, -1, 1e7, INF, *NO_NUMBER]),
     "a number above 0, at most 32": ([0.5, 3, 32], [0, -1, 33, INF, *NO_NUMBER]),
@@ -187,3 +194,19 @@ def test_settings_without_effect_are_named() -> None:
     assert without_effect(rounding, [*asked, "fixing.min_exponent=-5", "prior=constant"], gaussian=False) == [
         *("fixing.max_unique", "prior.scale", "optimizer.nesterov", "fixing.delta_end", "prior"),
     ]
+
+
+def test_closed_lists_are_those_of_the_code() -> None:
+    """The table names them once more, because it is read where torch is not."""
+    words = {key: wanted.removeprefix("one of ").split(", ") for key, _, wanted in RULES}
+    assert words["fixing.schedule"] == words["fixing.first_schedule"] == [*get_args(Schedule)]
+    assert words["fixing.recluster"] == [*get_args(Recluster)]
+    assert words["dataset.randomise"] == ["null", *KINDS]
+    assert words["method.distance"] == [*DISTANCES]
+
+
+@pytest.mark.parametrize("group", ["evaluation", "export", "baseline", "checkpoint", "trainer", "model"])
+@pytest.mark.parametrize("value", [5, None, True, "x"])
+def test_a_group_is_no_value(group: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{group} is a group of settings"):
+        check({group: value})

@@ -5,15 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from hydra_plugins.pwfn_launcher.composition import Compositions
-from hydra_plugins.pwfn_launcher.launcher import SlurmLauncher
+from hydra_plugins.pwfn_launcher.composition import Compositions, freeze
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from pwfn.rundir.naming import run_name, sweep_name
@@ -82,8 +80,6 @@ def test_mistakes_are_hydras(master: DictConfig, wrong: str) -> None:
 
 def test_frozen_configurations_are_the_resolved_ones(master: DictConfig, tmp_path: Path) -> None:
     loader = GlobalHydra.instance().config_loader()
-    launcher = SlurmLauncher(poll_seconds=1)
-    launcher.config, launcher.hydra_context = master, SimpleNamespace(config_loader=loader)
     experiments = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "experiment").glob("*.yaml"))
     for experiment in experiments:
         point = [f"experiment={experiment}", "dataset.limit=50", "++dataset.root=/data"]
@@ -91,6 +87,7 @@ def test_frozen_configurations_are_the_resolved_ones(master: DictConfig, tmp_pat
         own = OmegaConf.masked_copy(before, [key for key in before if key != "hydra"])
         with read_write(before), open_dict(before):
             before.merge_with(OmegaConf.to_container(own, resolve=True))
-        frozen = launcher._frozen(tmp_path, 7, point, ["dataset.limit"])
+        frozen = loader.load_sweep_config(master, point)
+        freeze(frozen, tmp_path, 7, ["dataset.limit"])
         assert content(frozen) | {"hydra": None} == content(before) | {"hydra": None}
         assert frozen.hydra.sweep.subdir == run_name(before, ["dataset.limit"])

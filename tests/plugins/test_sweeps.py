@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import re
 import signal
@@ -36,7 +35,6 @@ from pwfn.experiment.checkpoints import checkpointing
 from pwfn.experiment.interruption import shielded
 from pwfn.report.__main__ import main
 from pwfn.rundir.failure import first_failure
-from pwfn.rundir.figures import validation_accuracy
 from pwfn.rundir.files import write_json
 from pwfn.rundir.naming import config_hash, run_name, sweep_name
 from pwfn.rundir.provenance import git_state, snapshot
@@ -304,12 +302,6 @@ def test_detached_optimising_sweep_is_refused(root: Path, tmp_path: Path) -> Non
     launcher = SlurmLauncher(poll_seconds=1, detach=True)
     with pytest.raises(HydraException, match="an optimising sweeper needs the results"):
         launcher.setup(hydra_context=SimpleNamespace(config_loader=None), task_function=print, config=config)
-
-
-def test_validation_accuracy_is_that_of_the_last_round(tmp_path: Path) -> None:
-    assert math.isnan(validation_accuracy(tmp_path))
-    (tmp_path / "rounds.csv").write_text("round,acc1_after\n0,50.0\n1,60.5\n")
-    assert validation_accuracy(tmp_path) == 60.5
 
 
 def test_programs_started_under_a_shield_do_not_see_the_signal() -> None:

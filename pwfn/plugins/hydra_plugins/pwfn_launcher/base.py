@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,8 @@ from hydra.errors import CompactHydraException
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
 from hydra_plugins.pwfn_launcher import checks, job, queueing
-from hydra_plugins.pwfn_launcher.composition import Compositions
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from hydra_plugins.pwfn_launcher.composition import Compositions, freeze
+from omegaconf import DictConfig, OmegaConf
 from submitit.core.utils import FailedJobError
 
 __all__ = ["Launcher", "Started", "SweepFailed"]
@@ -43,14 +45,17 @@ class Launcher(BaseSubmititLauncher):
         detach: bool = False,
         rerun: bool = False,
         max_array: int = 0,
-        parallel: int = 1,
         mem_gb_per_device: float = 0,
         **params: Any,
     ) -> None:
         super().__init__(**params)
         self.poll_seconds, self.detach, self.rerun = poll_seconds, detach, rerun
-        self.max_array, self.parallel, self.mem_gb_per_device = max_array, parallel, mem_gb_per_device
+        self.max_array, self.mem_gb_per_device = max_array, mem_gb_per_device
         self.code = Path()
+        self.jobs: dict[str, submitit.Job[Any]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "jobs": {}}  # a job needs no other jobs
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
         """Take up the sweep's configuration before the sweeper composes its runs."""
@@ -64,76 +69,76 @@ class Launcher(BaseSubmititLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Start what is neither finished nor under way; unless detached, return when all have ended."""
-        from pwfn.rundir.figures import validation_accuracy
-        from pwfn.rundir.naming import swept_keys
+        from pwfn.experiment.objective import objective_of
         from pwfn.rundir.status_table import print_status
         from pwfn.rundir.watching import watch
 
         sweep = Path(self.config.hydra.sweep.dir).absolute()
-        jobs: list[submitit.Job[Any]] = []
-        try:
-            keys = swept_keys(self.config)
-            configs = [self._frozen(sweep, i, point, keys) for i, point in enumerate(job_overrides, initial_job_idx)]
-            with self._alone(sweep):
-                self._start_all(sweep, configs, jobs)
+        with self.told():
+            configs = self.begin(job_overrides, initial_job_idx)
             if self.detach:
                 log.info("queued; python -m pwfn.report status %s", sweep)
                 return [JobReturn(o, status=JobStatus.COMPLETED) for o in job_overrides]
             names = [str(cfg.hydra.sweep.subdir) for cfg in configs]
-            runs = watch(sweep, names, self.poll_seconds, lambda: self._alive(jobs))
+            runs = watch(sweep, names, self.poll_seconds, self.alive)
+            print_status(runs)
+            bad = [run.folder.name for run in runs if run.state != "finished"]
+            failure = SweepFailed(f"{len(bad)} of {len(runs)} runs did not finish; the same command runs them again")
+            ends = [
+                (JobStatus.FAILED, failure)
+                if name in bad
+                else (JobStatus.COMPLETED, objective_of(sweep / name, cfg.get("objective", "acc1")))
+                for name, cfg in zip(names, configs, strict=True)
+            ]
+        return [JobReturn(o, status=s, _return_value=v) for o, (s, v) in zip(job_overrides, ends, strict=True)]
+
+    def begin(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[DictConfig]:
+        """Start what is neither finished nor under way, a run that is named twice once; each run's configuration."""
+        from pwfn.rundir.naming import swept_keys
+
+        sweep, keys = Path(self.config.hydra.sweep.dir).absolute(), swept_keys(self.config)
+        load = self.hydra_context.config_loader.load_sweep_config
+        configs = [load(self.config, list(point)) for point in job_overrides]
+        for number, cfg in enumerate(configs, initial_job_idx):
+            checks.require(cfg)
+            freeze(cfg, sweep, number, keys)
+        new = {cfg.hydra.sweep.subdir: cfg for cfg in configs if not self.alive(cfg.hydra.sweep.subdir)}
+        with self._alone(sweep):
+            self._start_all(sweep, list(new.values()))
+        return configs
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Say in one sentence what ends the launching process."""
+        try:
+            yield
         except KeyboardInterrupt:
-            log.error("interrupted: %s\nthey are shown by: python -m pwfn.report status %s", self._left(jobs), sweep)
+            sweep = self.config.hydra.sweep.dir
+            log.error("interrupted: %s\nthey are shown by: python -m pwfn.report status %s", self._left(), sweep)
             raise SystemExit(130) from None
         except (FailedJobError, ValueError, OSError) as error:
             raise SweepFailed(queueing.sentence(error)) from error
-        print_status(runs)
-        bad = [run for run in runs if run.state != "finished"]
-        failure = SweepFailed(f"{len(bad)} of {len(runs)} runs did not finish; the same command runs them again")
-        ends = [
-            (JobStatus.FAILED, failure) if run in bad else (JobStatus.COMPLETED, validation_accuracy(run.folder))
-            for run in runs
-        ]
-        return [JobReturn(o, status=s, _return_value=v) for o, (s, v) in zip(job_overrides, ends, strict=True)]
 
     def __call__(self, cfg: DictConfig, singletons: Any, gpus: str | None) -> Any:
         """Carry out one run: what happens inside a job."""
         return job.carry_out(self, cfg, singletons, gpus)
-
-    def _frozen(self, sweep: Path, number: int, overrides: Sequence[str], keys: Sequence[str]) -> DictConfig:
-        """A run's configuration as it is now: nothing in it is looked up when the job starts."""
-        from pwfn.rundir.naming import run_name
-
-        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-        checks.require(cfg)
-        with read_write(cfg), open_dict(cfg):
-            for key in [key for key in cfg if key != "hydra"]:
-                if OmegaConf.is_interpolation(cfg, key):
-                    cfg[key] = cfg[key]
-                if OmegaConf.is_config(cfg._get_node(key)):
-                    OmegaConf.resolve(cfg[key])
-            cfg.hydra.sweep.subdir = run_name(cfg, keys)
-            cfg.hydra.sweep.dir = str(sweep)
-            cfg.hydra.job.num = number
-        return cfg
 
     def _alone(self, sweep: Path) -> FileLock:
         """The right to start runs of a sweep, which one launcher has at a time."""
         lock = FileLock(sweep / ".launching")
         try:
             lock.acquire(timeout=0.5)
+            lock.release()
         except Timeout:
             log.info("another launcher is starting runs of %s: waiting for it", sweep)
-            return lock
-        lock.release()
         return lock
 
-    def _start_all(self, sweep: Path, configs: Sequence[DictConfig], jobs: list[submitit.Job[Any]]) -> None:
+    def _start_all(self, sweep: Path, configs: Sequence[DictConfig]) -> None:
         """Start the runs that need it, and enter each in ``jobs.jsonl``, before its job has a number and after."""
         from pwfn.rundir.files import append_json
         from pwfn.rundir.naming import label
 
         label(sweep, self.config, configs)
-        listed = sweep / "jobs.jsonl"
         todo, linked = queueing.sort_out(sweep, configs, rerun=self.rerun)
         log.info("%s: %d runs, %d to start", sweep, len(configs), len(todo))
         for cfg in todo:
@@ -142,20 +147,21 @@ class Launcher(BaseSubmititLauncher):
 
         def enter(cfg: DictConfig, number: str | None) -> None:
             entry = {"folder": cfg.hydra.sweep.subdir, "cluster": self._EXECUTOR, "job": number}
-            append_json(listed, {**entry, "overrides": list(cfg.hydra.overrides.task)})
+            append_json(sweep / "jobs.jsonl", {**entry, "overrides": list(cfg.hydra.overrides.task)})
 
         for cfg in (*linked, *todo):
             enter(cfg, None)
         for cfg, started in self._start(sweep, todo, asked) if todo else ():
             enter(cfg, started.job_id)
-            jobs.append(started)
+            self.jobs[cfg.hydra.sweep.subdir] = started
 
     def _start(self, sweep: Path, runs: Sequence[DictConfig], asked: Sequence[dict[str, Any]]) -> Started:
-        """Submit runs, with a copy of the code as it is now."""
+        """Submit runs, with a copy of the code as it is when the first of them are submitted."""
         from pwfn.rundir.provenance import snapshot
 
-        stamp = f"code-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-        self.code = snapshot(sweep / ".submitit" / stamp, Path(__file__).parent)
+        if self.code == Path():
+            stamp = f"code-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+            self.code = snapshot(sweep / ".submitit" / stamp, Path(__file__).parent)
         path = os.pathsep.join(filter(None, [str(self.code), os.environ.get("PYTHONPATH")]))
         composed = vars(self.hydra_context.config_loader).pop("load_sweep_config")  # a job needs no other runs
         try:
@@ -177,11 +183,16 @@ class Launcher(BaseSubmititLauncher):
         """What a run asks of the machines, apart from what all runs of the sweep do."""
         return {}
 
-    def _alive(self, jobs: Sequence[submitit.Job[Any]]) -> bool:
+    def room(self) -> int:
+        """How many runs can be started without waiting for others."""
+        return sys.maxsize
+
+    def alive(self, name: str) -> bool:
+        """Whether a process of this launcher is known to work on a run, by the name of its folder."""
         return False  # SLURM's queue tells
 
     @abstractmethod
-    def _left(self, jobs: Sequence[submitit.Job[Any]]) -> str:
+    def _left(self) -> str:
         """What becomes of started jobs without the launcher."""
 
     @abstractmethod

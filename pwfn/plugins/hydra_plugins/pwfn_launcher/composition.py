@@ -9,13 +9,14 @@ import copy
 import re
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-__all__ = ["Compositions"]
+__all__ = ["Compositions", "freeze"]
 
 PLAIN = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*)=")
 """Overrides that set one value, unless the key is a config group."""
@@ -76,6 +77,28 @@ class Compositions:
                 exclude_keys=[str(key) for key in names.exclude_keys],
             )
         return cfg
+
+
+def freeze(cfg: DictConfig, sweep: Path, number: int, keys: Sequence[str]) -> None:
+    """Resolve a run's composed configuration, and enter its folder: nothing is looked up when the job starts.
+
+    Args:
+        cfg: changed in place.
+        sweep: the folder of its sweep.
+        number: of the run in the sweep.
+        keys: what the folder's name tells.
+    """
+    from pwfn.rundir.naming import run_name
+
+    with read_write(cfg), open_dict(cfg):
+        for key in [str(key) for key in cfg if key != "hydra"]:
+            if OmegaConf.is_interpolation(cfg, key):
+                cfg[key] = cfg[key]
+            if OmegaConf.is_config(cfg._get_node(key)):
+                OmegaConf.resolve(cfg[key])
+        cfg.hydra.sweep.subdir = run_name(cfg, keys)
+        cfg.hydra.sweep.dir = str(sweep)
+        cfg.hydra.job.num = number
 
 
 @cache

@@ -32,7 +32,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import submitit
 from hydra.core.singleton import Singleton
 from hydra.core.utils import env_override
 from hydra_plugins.pwfn_launcher import job, queueing, resources
@@ -60,15 +59,20 @@ class SlurmLauncher(Launcher):
             alike = [cfg for cfg, kind in zip(runs, asked, strict=True) if kind == wanted]
             yield from queueing.in_arrays(self, self._executor(wanted), alike, Singleton.get_state())
 
-    def _left(self, jobs: Sequence[submitit.Job[Any]]) -> str:
-        arrays = dict.fromkeys(started.job_id.partition("_")[0] for started in jobs)
-        return f"the jobs go on; scancel {' '.join(arrays)} ends them" if jobs else "no job was submitted"
+    def _left(self) -> str:
+        arrays = dict.fromkeys(started.job_id.partition("_")[0] for started in self.jobs.values())
+        return f"the jobs go on; scancel {' '.join(arrays)} ends them" if arrays else "no job was submitted"
 
 
 class LocalLauncher(Launcher):
     """Runs on this machine, ``parallel`` at a time, which share its GPUs out; a process per device of a run."""
 
     _EXECUTOR = "local"
+
+    def __init__(self, parallel: int = 1, **params: Any) -> None:
+        super().__init__(**params)
+        self.parallel = max(1, parallel)
+        self.slots: dict[int, str] = {}  # the run that has each share of the GPUs
 
     def _resources(self, cfg: DictConfig) -> dict[str, Any]:
         if cfg.trainer.num_nodes > 1:
@@ -80,20 +84,28 @@ class LocalLauncher(Launcher):
 
     def _submit(self, runs: Sequence[DictConfig], asked: Sequence[dict[str, Any]]) -> Started:
         gpus, executor = job.visible_gpus(), self._executor({})
-        slots: dict[int, submitit.Job[Any] | None] = dict.fromkeys(range(max(1, self.parallel)))
         for cfg in runs:
-            while (free := next((i for i, held in slots.items() if held is None or held.done()), None)) is None:
+            while not self.room():
                 time.sleep(0.2)
-            mine = gpus[free :: len(slots)] or gpus[free % max(1, len(gpus)) :][:1]
+            free = self._free()[0]
+            mine = gpus[free :: self.parallel] or gpus[free % max(1, len(gpus)) :][:1]
             log.info("starting %s", cfg.hydra.sweep.subdir)
             executor.update_parameters(tasks_per_node=resources.processes(cfg.trainer, len(mine)))
             with env_override({"MASTER_PORT": job.free_port()}):
                 started = executor.submit(self, cfg, Singleton.get_state(), ",".join(mine) or None)
-            slots[free] = started
+            self.slots[free] = cfg.hydra.sweep.subdir
             yield cfg, started
 
-    def _alive(self, jobs: Sequence[submitit.Job[Any]]) -> bool:
-        return not all(started.done() for started in jobs)
+    def room(self) -> int:
+        """Of the ``parallel`` runs at a time those that are not under way."""
+        return len(self._free())
 
-    def _left(self, jobs: Sequence[submitit.Job[Any]]) -> str:
+    def alive(self, name: str) -> bool:
+        """Whether the process that was started for a run has not ended."""
+        return name in self.jobs and not self.jobs[name].done()
+
+    def _free(self) -> list[int]:
+        return [slot for slot in range(self.parallel) if not self.alive(self.slots.get(slot, ""))]
+
+    def _left(self) -> str:
         return "the same command goes on with the runs that are left"

@@ -37,7 +37,9 @@ def sort_out(sweep: Path, configs: Sequence[DictConfig], *, rerun: bool) -> tupl
     from pwfn.rundir import reuse
     from pwfn.rundir.status import ALIVE, status
 
-    states = {run.folder.name: run.state for run in status(sweep)} if (sweep / "jobs.jsonl").exists() else {}
+    asked = {cfg.hydra.sweep.subdir for cfg in configs}
+    known = status(sweep, asked) if (sweep / "jobs.jsonl").exists() else []
+    states = {run.folder.name: run.state for run in known}
     done = ALIVE if rerun else ("finished", *ALIVE)
     todo = [cfg for cfg in configs if states.get(cfg.hydra.sweep.subdir) not in done]
     for cfg in todo if rerun else ():

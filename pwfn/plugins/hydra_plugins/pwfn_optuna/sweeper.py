@@ -5,16 +5,15 @@ hydra-optuna-sweeper asks for an Optuna below 3 and sees what a launcher returns
 
 from __future__ import annotations
 
-import csv
 import logging
-from collections.abc import Sequence
+import zlib
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.core.plugins import Plugins
 from hydra.errors import CompactHydraException
-from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -25,13 +24,13 @@ log = logging.getLogger(__name__)
 
 
 class OptunaSweeper(Sweeper):
-    """Asks Optuna for trials, ``batch`` at a time, has the launcher run them, and tells their objectives.
+    """Keeps trials under way: as soon as a run ends, its objectives are told, and Optuna is asked for the next.
 
     Args:
         directions: ``maximize`` or ``minimize``, one for each name in the setting ``objective``.
         trials: finished trials to end with, those of earlier tries included.
-        batch: trials that are asked for, and launched, at once.
-        storage: Optuna's database; ``search.db`` in the sweep's folder if None.
+        batch: trials under way at once, as far as the launcher has room for them.
+        storage: Optuna's database, which several processes may share; ``search.db`` in the sweep's folder if None.
         sampler: what makes Optuna's sampler from a ``seed``; Optuna's own choice if None.
         seed: of the sampler.
         params: overrides, by key, that the search varies or all its runs share.
@@ -39,7 +38,7 @@ class OptunaSweeper(Sweeper):
 
     hydra_context: HydraContext
     config: DictConfig
-    launcher: Launcher
+    launcher: Any
 
     def __init__(
         self, directions: Sequence[str], trials: int, batch: int, storage: str | None, sampler: Any, seed: int,
@@ -57,6 +56,8 @@ class OptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Search until there are as many finished trials as asked for; ``search.json`` then lists the best."""
+        if not hasattr(self.launcher, "begin"):
+            raise CompactHydraException("a search starts its runs one by one: set hydra/launcher=local, or slurm")
         try:
             import optuna
         except ImportError as error:
@@ -74,81 +75,83 @@ class OptunaSweeper(Sweeper):
             raise CompactHydraException("a search waits for its runs: set hydra.launcher.detach=false")
         shared = [f"{key!s}={value}" for key, value in self.params.items()]
         space, fixed = search_space([*shared, *arguments])
-        self.sweep_folder = Path(self.config.hydra.sweep.dir).absolute()
-        self.sweep_folder.mkdir(parents=True, exist_ok=True)
+        self.folder = Path(self.config.hydra.sweep.dir).absolute()
+        self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(self.sweep_folder / ".search.lock", timeout=0):
+            with FileLock(self.folder / ".search.lock", timeout=0), self.launcher.told():
                 self._search(optuna, space, fixed)
         except Timeout:
-            raise CompactHydraException(f"another process leads the search in {self.sweep_folder}") from None
+            raise CompactHydraException(f"another process leads the search in {self.folder}") from None
 
     def _search(self, optuna: Any, space: dict[str, Any], fixed: list[str]) -> None:
+        states = optuna.trial.TrialState
         study = optuna.create_study(
             study_name=" ".join(f"{word} {name}" for word, name in zip(self.directions, self.names, strict=True)),
-            storage=self.storage or f"sqlite:///{self.sweep_folder / 'search.db'}",
+            storage=self.storage or f"sqlite:///{self.folder / 'search.db'}",
             directions=self.directions,
             load_if_exists=True,
         )
-        seed = self.seed + len(study.trials)  # a resumed search does not draw the same again
-        if self.sampler is not None:
-            study.sampler = self.sampler(seed=seed)
-        else:
-            study.sampler = optuna.samplers.TPESampler(seed=seed)
-        for trial in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
-            if trial.user_attrs.get("sweep") == str(self.sweep_folder):  # a killed process left it: it goes on first
-                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.sampler = (self.sampler or optuna.samplers.TPESampler)(seed=self._seed(len(study.trials)))
+        for trial in study.get_trials(deepcopy=False, states=[states.RUNNING]):
+            if trial.user_attrs.get("sweep") == str(self.folder):  # a killed process left it: it goes on first
+                study.tell(trial.number, state=states.FAIL)
                 study.enqueue_trial(trial.params)
+        under_way: list[Any] = []
         failed = 0
-        while (missing := self.trials - self._finished(optuna, study)) > 0:
-            batch = [study.ask(space) for _ in range(min(self.batch, missing))]
-            failed += self._run(optuna, study, batch, fixed)
-            if failed > self.trials:
-                raise CompactHydraException(f"{failed} trials failed: python -m pwfn.report status {self.sweep_folder}")
+        while True:
+            finished = len(study.get_trials(deepcopy=False, states=[states.COMPLETE]))
+            missing = self.trials - finished if failed <= self.trials else 0
+            more = min(min(self.batch, missing) - len(under_way), self.launcher.room())
+            new = [study.ask(space) for _ in range(more)]
+            self._begin(new, fixed)
+            under_way += new
+            if not under_way:
+                break
+            names = {trial.user_attrs["folder"] for trial in under_way}
+            ended = {run.folder.name: run for run in self._watch(names)}
+            for trial in [trial for trial in under_way if trial.user_attrs["folder"] in ended]:
+                under_way.remove(trial)
+                values = self._values(trial, ended[trial.user_attrs["folder"]])
+                failed += values is None
+                study.tell(trial, values, state=None if values else states.FAIL)
+        if failed > self.trials:
+            raise CompactHydraException(f"{failed} trials failed: python -m pwfn.report status {self.folder}")
         self._write(study)
 
-    def _finished(self, optuna: Any, study: Any) -> int:
-        return len(study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]))
+    def _seed(self, trials: int) -> int:
+        """A seed that a resumed search had not before, and of processes that share a study each its own."""
+        own = zlib.crc32(str(self.folder).encode()) if self.storage is not None else 0
+        return (self.seed + trials + own) % 2**32
 
-    def _run(self, optuna: Any, study: Any, batch: Sequence[Any], fixed: list[str]) -> int:
-        """Launch a batch of trials and tell how they ended; the number of those that failed."""
+    def _begin(self, trials: Sequence[Any], fixed: list[str]) -> None:
+        """Have the launcher start the runs of trials, together; each trial remembers the folder of its run."""
         from hydra_plugins.pwfn_optuna._space import overrides_of
 
-        from pwfn.rundir.naming import run_name, swept_keys
+        for trial in trials:
+            trial.set_user_attr("sweep", str(self.folder))
+        if trials:
+            overrides = [[*fixed, *overrides_of(trial.params)] for trial in trials]
+            configs = self.launcher.begin(overrides, trials[0].number)
+            for trial, cfg in zip(trials, configs, strict=True):
+                trial.set_user_attr("folder", cfg.hydra.sweep.subdir)
 
-        overrides = [[*fixed, *overrides_of(trial.params)] for trial in batch]
-        self.validate_batch_is_legal(overrides)
-        folders = []
-        for trial, override in zip(batch, overrides, strict=True):
-            cfg = self.hydra_context.config_loader.load_sweep_config(self.config, override)
-            folders.append(self.sweep_folder / run_name(cfg, swept_keys(self.config)))
-            trial.set_user_attr("sweep", str(self.sweep_folder))
-            trial.set_user_attr("folder", folders[-1].name)
-        self.launcher.launch(overrides, initial_job_idx=batch[0].number)
-        failed = 0
-        for trial, folder in zip(batch, folders, strict=True):
-            values = self._values(folder)
-            if values is None:
-                failed += 1
-                study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            else:
-                study.tell(trial, values)
-                log.info("trial %d: %s", trial.number, values)
-        return failed
+    def _watch(self, names: Collection[str]) -> Sequence[Any]:
+        """Wait until one of some runs has ended; those that have."""
+        from pwfn.rundir.watching import watch
 
-    def _values(self, folder: Path) -> list[float] | None:
-        """The objectives of a run; None if it did not finish."""
-        from pwfn.experiment.objective import objective
-        from pwfn.rundir.files import read_json
+        return watch(self.folder, names, self.launcher.poll_seconds, self.launcher.alive, first=True)
 
-        summary, table = read_json(folder / "summary.json") or {}, folder / "rounds.csv"
-        if summary.get("status") != "finished":
+    def _values(self, trial: Any, run: Any) -> list[float] | None:
+        """The objectives of a run that has ended; None if it did not finish."""
+        from pwfn.experiment.objective import objective_of
+
+        if run.state != "finished":
+            log.warning("trial %d %s: %s (%s)", trial.number, run.state, run.reason, run.log)
             return None
-        rows = [*csv.DictReader(table.read_text().splitlines())] if table.exists() else []
-        try:
-            values = objective(summary, rows, self.names)
-        except ValueError as error:
-            raise CompactHydraException(f"{error}") from error
-        return [values] if isinstance(values, float) else [*values]
+        found = objective_of(run.folder, self.names)
+        values = [found] if isinstance(found, float) else [*found]
+        log.info("trial %d: %s", trial.number, values)
+        return values
 
     def _write(self, study: Any) -> None:
         from pwfn.rundir.files import write_json
@@ -157,6 +160,6 @@ class OptunaSweeper(Sweeper):
             {"folder": trial.user_attrs["folder"], "values": trial.values, "params": trial.params}
             for trial in study.best_trials
         ]
-        write_json(self.sweep_folder / "search.json", {"objective": self.names, "best": best})
+        write_json(self.folder / "search.json", {"objective": self.names, "best": best})
         for entry in best:
             log.info("best: %s %s", entry["values"], entry["folder"])
