@@ -48,7 +48,7 @@ start_munge() {
 write_configuration() {
   local host cpus memory tracking=linuxproc
   host=$(hostname -s)
-  cpus=$(nproc)
+  cpus=$(env --unset=OMP_NUM_THREADS nproc)  # which would count those threads
   memory=$(awk '/MemTotal/ {print int($2 / 1024 / 1024 * 0.9) * 1024}' /proc/meminfo)
   for name in "$host" wide1 wide2; do
     grep -qw "$name" /etc/hosts || echo "127.0.0.1 $name" >>/etc/hosts
