@@ -27,7 +27,7 @@ __all__ = [
     "to_gaussian",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Distillation": "distillation",

@@ -1,4 +1,4 @@
-"""Ctrl-C and a full disk in every stage of a run: one line says how to go on, and going on ends with the same weights.
+"""Ctrl-C, SIGTERM and a full disk in the stages of a run: one line says how to go on, and going on ends with the same weights.
 
 A stage is known by what it has left: training of the baseline by what it prints, the rounds by ``rounds.csv``,
 the measurement by the fixed network's weights.
@@ -82,15 +82,17 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return Run(tmp_path_factory.mktemp("undisturbed") / "place").finish()
 
 
-def test_ctrl_c(weights: bytes, tmp_path: Path) -> None:
+def test_interruption(weights: bytes, tmp_path: Path) -> None:
     run = Run(tmp_path / "place")
-    for stage in STAGES:
+    ends = {"baseline": (signal.SIGINT, 130), "rounds": (signal.SIGTERM, 143), "measurement": (signal.SIGINT, 130)}
+    for stage, (ending, code) in ends.items():
         process = run.until(stage)
-        for sign in (signal.SIGINT, signal.SIGCONT):
+        for sign in (ending, signal.SIGCONT):
             process.send_signal(sign)
-        assert process.wait(120) == 130, (stage, run.said())
+        assert process.wait(120) == code, (stage, run.said())
+        word = "interrupted" if ending == signal.SIGINT else "terminated"
         assert run.said().splitlines()[-1] == (
-            f"interrupted: the same command with hydra.run.dir={run.folder} goes on from here"
+            f"{word}: the same command with hydra.run.dir={run.folder} goes on from here"
         )
         assert "Traceback" not in run.said()
     assert run.finish() == weights

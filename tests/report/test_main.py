@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from pwfn.report import __main__ as report
-from pwfn.report import compare, tables
+from pwfn.report import compare, console, tables
 from pwfn.report.pareto import front, pareto
 from pwfn.report.published import IMAGENET
 from pwfn.rundir.files import file_digest
@@ -261,6 +261,10 @@ def test_ctrl_c(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.setattr("pwfn.report.__main__.compared", interrupted)
     assert report.main(["compare", str(runs)]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_the_table_of_rounds_fits_a_terminal() -> None:
+    assert len(console.HEADER) == 80
 
 
 def test_front() -> None:
