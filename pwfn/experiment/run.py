@@ -150,6 +150,8 @@ def _train_and_fix(experiment: Experiment, trainer: L.Trainer) -> None:
         trainer.fit(experiment.classifier, experiment.measurement.data, ckpt_path=last)
     except FloatingPointError as error:
         raise FloatingPointError(f"on the way to round {len(fixing.rows)}, {error}") from error
+    if len(fixing.rows) < len(fixing.rounds):
+        raise ValueError(f"training ended after {len(fixing.rows)} of {len(fixing.rounds)} rounds: look at trainer.*")
 
 
 def _prior(measurement: Measurement) -> Prior | None:

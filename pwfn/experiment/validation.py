@@ -42,6 +42,9 @@ GROUPS: tuple[str, ...] = (
 GROUPS += ("model", "optimizer", "prior", "regulariser", "scope", "trainer")
 """Settings that hold others."""
 
+CLOSED = ("baseline", "checkpoint", "distillation", "evaluation", "export")
+"""Groups of which the code reads the settings with a rule and no others."""
+
 REACH = ("delta_start", "delta_end", "min_exponent", "growth", "max_order", "zero_fix", "max_unique")
 TIMETABLE = ("fractions", "first_epochs", "first_fraction", "rest_epochs", "rest_fraction")
 
@@ -72,6 +75,10 @@ def check(settings: Mapping[str, Any]) -> None:
     for name in GROUPS:
         if name in settings and not isinstance(settings[name], Mapping):
             raise ValueError(f"{name} is a group of settings, got {settings[name]}: set {name}.KEY, or another option")
+    for name in CLOSED:
+        known = {key.split(".")[1] for key, _, _ in RULES if key.startswith(f"{name}.")}
+        for key in sorted(settings.get(name, {}).keys() - known):
+            raise ValueError(f"{name}.{key} is no setting: {name} has {', '.join(sorted(known))}")
     for key, holds, wanted in RULES:
         value = _select(settings, key)
         if value is not ABSENT and not holds(value):

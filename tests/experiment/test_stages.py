@@ -1,6 +1,5 @@
 """Ctrl-C, SIGTERM and a full disk in the stages of a run: one line says how to go on, to the same weights.
 
-
 A stage is known by what it has left: training of the baseline by what it prints, the rounds by ``rounds.csv``,
 the measurement by the fixed network's weights.
 """

@@ -210,3 +210,9 @@ def test_closed_lists_are_those_of_the_code() -> None:
 def test_a_group_is_no_value(group: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{group} is a group of settings"):
         check({group: value})
+
+
+@pytest.mark.parametrize("group", ["evaluation", "export", "baseline", "checkpoint", "distillation"])
+def test_settings_that_nobody_reads(group: str) -> None:
+    with pytest.raises(ValueError, match=f"^{group}.foo is no setting: {group} has "):
+        check({group: {"foo": 1}})
