@@ -104,3 +104,11 @@ def _set(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def unaccounted_seconds(folder: Path) -> float:
+    """Seconds from the start of an attempt to its last checkpoint, where it was killed and could not write them."""
+    summary, last = folder / "summary.json", last_checkpoint(folder)
+    if last is None or not summary.exists():
+        return 0.0
+    return max(0.0, last.stat().st_mtime - summary.stat().st_mtime)

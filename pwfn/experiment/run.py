@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from pwfn import __version__
 from pwfn.experiment import logger as logs
 from pwfn.experiment.baseline import train_once
-from pwfn.experiment.checkpoints import last_checkpoint
+from pwfn.experiment.checkpoints import last_checkpoint, unaccounted_seconds
 from pwfn.experiment.completion import completed, write_configuration
 from pwfn.experiment.evaluation import accuracy
 from pwfn.experiment.experiment import Experiment
@@ -51,7 +51,7 @@ def execute(experiment: Experiment) -> dict[str, Any]:
         return rank_zero_only(completed, default=done)(experiment, done)
     rank_zero_only(remove_temporary)(folder)
     facts = {**experiment.facts, "versions": _versions()}
-    spent = done.get("wall_seconds", 0.0) + _unaccounted(folder)
+    spent = done.get("wall_seconds", 0.0) + unaccounted_seconds(folder)
     started = time.monotonic()
     write = rank_zero_only(partial(write_json, folder / "summary.json"))
     write({"status": "running", **facts, "wall_seconds": spent})
@@ -177,14 +177,6 @@ def _write_weights(experiment: Experiment, trainer: L.Trainer) -> dict[str, Any]
         "params_in_scope": final.mu.numel(),
         "fixed_fraction": float(final.fixed.float().mean()),
     }
-
-
-def _unaccounted(folder: Path) -> float:
-    """Seconds from the start of an attempt to its last checkpoint, where it was killed and could not write them."""
-    summary, last = folder / "summary.json", last_checkpoint(folder)
-    if last is None or not summary.exists():
-        return 0.0
-    return max(0.0, last.stat().st_mtime - summary.stat().st_mtime)
 
 
 def _write_origin(folder: Path, configuration: Mapping[str, str]) -> None:
