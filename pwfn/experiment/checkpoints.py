@@ -18,7 +18,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from pwfn.experiment.interruption import Interruption
 from pwfn.rundir.files import atomic
 
-__all__ = ["AtomicCheckpoints", "RandomState", "checkpointing", "last_checkpoint"]
+__all__ = ["AtomicCheckpoints", "RandomState", "checkpointing", "last_checkpoint", "unaccounted_seconds"]
 
 
 def checkpointing(folder: Path, minutes: float = 15) -> list[L.Callback]:
