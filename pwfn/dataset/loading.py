@@ -67,8 +67,8 @@ class DataModule(L.LightningDataModule):
         train, test = images
         for part in images:
             _require_classes(part, num_classes)
-        if not 0 <= val_fraction < 1:
-            raise ValueError(f"val_fraction must lie in [0, 1), got {val_fraction}")
+        if not 0 <= val_fraction <= 0.9:
+            raise ValueError(f"val_fraction must lie in [0, 0.9], got {val_fraction}")
         kept = balanced(train.labels, limit or len(train), split_seed)
         tested = balanced(test.labels, max(1, len(test) * len(kept) // len(train)), split_seed)
         held = balanced([train.labels[i] for i in kept], round(val_fraction * len(kept)), split_seed + 1)

@@ -60,7 +60,7 @@ def folder(*, root: str | Path, train: str = "train", test: str = "val") -> tupl
     for name in (train, test):
         place = Path(root).expanduser().resolve() / name
         if not place.is_dir():
-            raise ValueError(f"no folder {place}: dataset.root must hold {train}/ and {test}/")
+            raise ValueError(f"no folder {place}: root must hold {train}/ and {test}/")
         try:
             parts.append(torchvision.datasets.ImageFolder(str(place)))
         except FileNotFoundError as error:

@@ -79,7 +79,7 @@ def test_balanced(labels: list[int], size: int, seed: int) -> None:
         ({"num_classes": 4}, "noise has 3 classes, the network 4: change dataset.num_classes"),
         ({"num_classes": 2}, "noise has 3 classes, the network 2: change dataset.num_classes"),
         ({"batch_size": 49}, "48 training images do not fill one batch of 49"),
-        ({"val_fraction": 1.0}, "val_fraction must lie in"),
+        ({"val_fraction": 1.0}, r"val_fraction must lie in \[0, 0.9\]"),
         ({"randomise": "colours"}, "randomise must be one of labels, pixels, random_pixels"),
     ],
 )

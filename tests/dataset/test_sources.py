@@ -33,7 +33,7 @@ def test_folder(tmp_path: Path) -> None:
 
 
 def test_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no folder .*nowhere/train: dataset.root must hold train/ and val/"):
+    with pytest.raises(ValueError, match=r"no folder .*nowhere/train: root must hold train/ and val/"):
         folder(root=tmp_path / "nowhere")
 
 
