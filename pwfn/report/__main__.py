@@ -51,7 +51,7 @@ def _carry_out(chosen: argparse.Namespace) -> int:
             return _check_data(chosen)
         commands[chosen.command](chosen)
     except (ValueError, OSError, ImportError) as error:
-        Console(stderr=True).print(f"{error}", style="red", highlight=False)
+        Console(stderr=True, soft_wrap=True).print(f"{error}", style="red", highlight=False, markup=False)
         return 1
     return 0
 
@@ -81,7 +81,7 @@ def _status(chosen: argparse.Namespace) -> int:
             runs = status(chosen.folder)
             print_status(runs, everything=chosen.all)
     except (OSError, ValueError) as error:
-        Console(stderr=True).print(str(error), markup=False)
+        Console(stderr=True, soft_wrap=True).print(str(error), highlight=False, markup=False)
         return 2
     return int(any(run.state in ENDED for run in runs))
 

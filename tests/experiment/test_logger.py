@@ -58,7 +58,9 @@ def test_a_folder_that_is_moved_keeps_its_run(tmp_path: Path, monkeypatch: pytes
     again = logs.wandb_logger(moved, {}, name="n", job_type="pwfn", project="pwfn")()
     assert again.experiment.id == born
     logs.finish(again, SUMMARY)
-    assert {path.name.rpartition("-")[2] for path in moved.glob("wandb/offline-run-*")} == {born}
+    # W&B numbers the folders of one second
+    names = [path.name for path in moved.glob("wandb/offline-run-*")]
+    assert names and all(f"-{born}" in name for name in names)
 
 
 def test_other_loggers_log_no_model(tmp_path: Path) -> None:
