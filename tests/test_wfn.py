@@ -84,7 +84,8 @@ def test_golden(shared: Path, number: int, record_property: pytest.RecordPropert
     """The released research code's result, weight for weight.
 
     File 0 cuts a group of exact ties (162 of 597 weights at distance 0 from the centroid 0) as numpy's unstable
-    sort does on a CPU with AVX-512 (NumPy 1.25 and later); elsewhere the choice among them is another one, and they are left out.
+    sort does on a CPU with AVX-512, from NumPy 1.25 on; elsewhere the choice among them is another one, and they are
+    left out.
     """
     data = np.load(shared / "golden" / f"wfn_{number:02d}.npz")
     w, zero_distance = data["w"], float(data["zero_distance"])
