@@ -173,3 +173,18 @@ def test_the_command_line_says_one_sentence(overrides: str, code: int, tmp_path:
     assert len(done.stderr.splitlines()) <= 3 and "HYDRA_FULL_ERROR" not in done.stderr
     assert overrides.split("=")[0].split(".")[-1] in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "run" / "summary.json").exists() and not (tmp_path / "run" / "wandb").exists()
+
+
+def test_a_network_that_no_file_may_name_is_told_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "elsewhere.py").write_text(
+        "import timm\n\n\ndef network(num_classes):\n"
+        "    return timm.create_model('test_resnet', num_classes=num_classes, in_chans=1)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("config", ["model=timm", "model.name=mine", "model.pretrained=false"])
+        cfg.model._target_ = "elsewhere.network"
+    prepare(cfg, tmp_path / "run")
+    assert "pwfn.load(path, architecture=...) will read model.pwfn" in caplog.text

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from pwfn.artifact import codes
 from pwfn.artifact import file as artifact
+from pwfn.experiment.results import figures
 from pwfn.experiment.run import evaluate
 
 SETTINGS = [
@@ -140,3 +141,12 @@ def test_mistakes_in_evaluating(run: Path) -> None:
     moved.rename(weights)
     with pytest.raises(ValueError, match=r"the run has no setting 'no\.such'"):
         evaluate(run, ["no.such=1"])
+
+
+def test_a_network_that_has_lost_everything_is_no_result() -> None:
+    """The loss is finite and yet says that training diverged."""
+    stage = {"acc1": 10.0, "acc5": 50.0, "nll": 3e17, "ece": 0.9, "brier": 1.8, "unique": 5, "entropy": 1.0}
+    stage |= {"reliability": [], "ensemble": [], "noise": [], "sizes": {}}
+    with pytest.raises(FloatingPointError, match=r"a loss of 3e\+17 nats: lower optimizer\.lr"):
+        figures({"baseline": {**stage, "nll": 0.1}, "final": stage})
+    assert figures({"baseline": stage, "final": {**stage, "nll": 0.1}})["loss"] == 0.1
