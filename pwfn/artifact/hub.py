@@ -139,7 +139,8 @@ def _write_config(path: Path, architecture: Mapping[str, Any], run: Path) -> Non
     about = {key: data[key] for key in DATA if key in data and not isinstance(data[key], dict)}
     known: Any = network
     known.pretrained_cfg = {**known.pretrained_cfg, **about, "num_classes": known.num_classes}
-    save_config_for_hf(network, str(path), model_args=arguments)
+    opened: Any = path  # timm 1.0.10 wants a Path where its annotation says str
+    save_config_for_hf(network, opened, model_args=arguments)
 
 
 def _card(summary: Mapping[str, Any], repo: str, from_timm: bool) -> str:

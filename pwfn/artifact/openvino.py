@@ -61,7 +61,7 @@ def _read(package: Any, path: Path, model: nn.Module) -> Any:
         return package.Core().read_model(path)
     except RuntimeError as error:
         said = str(error).strip().splitlines()[-1].strip("- ")
-        unknown = re.findall(r"([A-Za-z]\w*)-\d+", said)  # such as Det-20: operator and version
+        unknown = re.findall(r"[A-Za-z]\w*", said.rpartition(":")[2])  # such as Det, or Det-20 with its version
         nodes = importlib.import_module("onnx").load(path).graph.node
         scopes = [p.value for n in nodes if n.op_type in unknown for p in n.metadata_props if p.key == SCOPES]
         layer = ast.literal_eval(scopes[0])[-2] if scopes else ""
