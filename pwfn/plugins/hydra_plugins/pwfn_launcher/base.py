@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import submitit
 from filelock import FileLock, Timeout
@@ -28,7 +28,8 @@ __all__ = ["Launcher", "Started", "SweepFailed"]
 
 log = logging.getLogger(__name__)
 
-Started = Iterator[tuple[DictConfig, submitit.Job[Any]]]
+# as text: Hydra, looking for plugins, takes the type itself for a class on Python 3.10, and stops every run
+Started: TypeAlias = "Iterator[tuple[DictConfig, submitit.Job[Any]]]"
 """The runs that have been submitted, each with its job."""
 
 
