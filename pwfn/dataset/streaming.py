@@ -142,7 +142,7 @@ class StreamModule(L.LightningDataModule):
     ) -> DataLoader[Any]:
         dataset = self.source.open(split, input_img_mode=self.mode, **settings)
         dataset.transform = transform
-        dataset.set_loader_cfg(num_workers=self.workers)
+        dataset.set_loader_cfg(num_workers=max(1, self.workers))  # of none, timm before 1.0.31 counts no images
         return DataLoader(
             dataset,
             size,

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
 from PIL import Image
 
 from pwfn.dataset.augmentation import training_transform
@@ -156,6 +158,8 @@ def test_strong_augmentation_is_timms(name: str) -> None:
 @pytest.mark.parametrize("name", ["rand-m10-n6-inc1", "rand-m0-n6", "augmix-m10-w3-d6"])
 def test_augmentation_at_its_limits(name: str, mode: str) -> None:
     """Every magnitude gives an image, also those that leave none of its bits."""
+    if mode == "L" and "augmix" in name and Version(timm.__version__) < Version("1.0.30"):
+        pytest.skip("timm before 1.0.30 cannot mix grey images")
     channels = len(mode)
     config = {**CONFIG, "input_size": (channels, 16, 16), "mean": (0.5,) * channels, "std": (0.5,) * channels}
     strong = training_transform(config, auto_augment=name)
