@@ -28,9 +28,8 @@ __all__ = ["Launcher", "Started", "SweepFailed"]
 
 log = logging.getLogger(__name__)
 
-# as text: Hydra, looking for plugins, takes the type itself for a class on Python 3.10, and stops every run
 Started: TypeAlias = "Iterator[tuple[DictConfig, submitit.Job[Any]]]"
-"""The runs that have been submitted, each with its job."""
+"""The runs that have been submitted, each with its job. As text: Python 3.10 has Hydra take the type for a plugin."""
 
 
 class SweepFailed(CompactHydraException):
