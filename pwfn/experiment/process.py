@@ -14,13 +14,14 @@ from types import FrameType
 from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from safetensors import SafetensorError
 
 from pwfn.experiment.build import sentence
 from pwfn.rundir.lock import LOCK
 
 __all__ = ["process"]
 
-EXPECTED = (FloatingPointError, OSError, ValueError)
+EXPECTED = (FloatingPointError, OSError, SafetensorError, ValueError)
 """What a run raises for its user to read: a loss that is not finite, a full disk, a damaged file."""
 
 
@@ -92,4 +93,6 @@ def _advice(folder: Path, error: BaseException) -> str:
 
 
 def _full(error: BaseException) -> bool:
+    if isinstance(error, SafetensorError):  # tells the system's error as text alone
+        return str(error).endswith((f"(os error {errno.ENOSPC})", f"(os error {errno.EDQUOT})"))
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from safetensors import SafetensorError
 
 from pwfn.experiment.process import process
+
+RUST = "Error while serializing: I/O error: No space left on device (os error 28)"
+"""How safetensors tells it."""
 
 
 def test_what_a_run_raises_for_its_user_is_one_sentence(tmp_path: Path) -> None:
@@ -24,11 +28,18 @@ def test_what_a_run_raises_for_its_user_is_one_sentence(tmp_path: Path) -> None:
     assert "Traceback" in (tmp_path / "launch.log").read_text() and str(tmp_path / "launch.log") in said
 
 
-def test_a_full_disk_says_that_the_run_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device", "last.ckpt"), "[Errno 28] No space left on device: 'last.ckpt'"),
+        (SafetensorError(RUST), RUST),
+    ],
+)
+def test_a_full_disk_says_that_the_run_goes_on(tmp_path: Path, error: Exception, said: str) -> None:
     with pytest.raises(SystemExit) as ended, process(tmp_path):
-        raise OSError(28, "No space left on device", "last.ckpt")
+        raise error
     first, second = str(ended.value.code).splitlines()
-    assert first == "[Errno 28] No space left on device: 'last.ckpt'"
+    assert first == said
     assert second == f"(the same command with hydra.run.dir={tmp_path} goes on once there is room)"
     assert not (tmp_path / "launch.log").exists()
 
