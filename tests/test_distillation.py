@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from pwfn.classifier import Classifier
-from pwfn.distillation import Distillation, divergence
+from pwfn.distillation import Distillation, divergence, normalised_anew
 
 
 def logits(*probabilities: float) -> torch.Tensor:
@@ -73,6 +73,29 @@ def test_teacher_is_a_frozen_copy_outside_of_the_checkpoint() -> None:
     for name, value in distillation.teacher.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert not torch.equal(network[0].weight, before["0.weight"])
+
+
+def test_a_given_teacher_is_asked_and_not_the_start() -> None:
+    network, teacher, images = nn.Linear(2, 2), nn.Sequential(nn.Dropout(), nn.Linear(2, 2)), torch.randn(3, 2)
+    distillation = Distillation(weight=1.0, teacher=teacher)
+    distillation.keep(network)
+    assert distillation.teacher is teacher and not teacher.training
+    assert not any(p.requires_grad for p in teacher.parameters())
+    asked, start = teacher(images), network(images).detach()
+    assert float(distillation(torch.tensor(9.0), start, images)) == pytest.approx(float(divergence(start, asked, 4.0)))
+    assert float(distillation(torch.tensor(9.0), asked, images)) == pytest.approx(0, abs=1e-6)
+
+
+def test_images_are_normalised_anew_for_a_teacher() -> None:
+    raw, teacher = torch.rand(2, 3, 4, 4), nn.Conv2d(3, 5, 3)
+    seen, wanted = ((0.5, 0.4, 0.3), (0.2, 0.3, 0.25)), ((0.5, 0.5, 0.5), (0.5, 0.25, 0.125))
+
+    def normalised(mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+        return (raw - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+
+    through = normalised_anew(teacher, seen, wanted)
+    torch.testing.assert_close(through(normalised(*seen)), teacher(normalised(*wanted)))
+    assert normalised_anew(teacher, seen, seen) is teacher
 
 
 @pytest.mark.parametrize("setting", [{"weight": 1.5}, {"weight": -0.1}, {"temperature": 0.0}])

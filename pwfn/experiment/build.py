@@ -20,7 +20,7 @@ from pwfn.model import arguments
 from pwfn.model.network import create_timm, load_weights, require_head, require_logits
 from pwfn.rundir.naming import to_dict
 
-__all__ = ["blaming", "mixing", "network_and_data", "sentence"]
+__all__ = ["blaming", "data_config_of", "mixing", "network_and_data", "network_of", "sentence"]
 
 UNFIT: tuple[type[Exception], ...] = (
     *(AssertionError, ImportError, InstantiationException, LookupError, MisconfigurationException),
@@ -44,11 +44,8 @@ def network_and_data(
         images = instantiate(cfg.dataset.source)()
     first = images if isinstance(images, Stream) else images[0]
     num_classes = cfg.dataset.num_classes or first.num_classes
-    model, architecture = _network(cfg, num_classes, weights=weights)
-    config = {
-        **timm.data.resolve_model_data_config(model),
-        **to_dict(cfg.dataset.get("data_config") or OmegaConf.create()),
-    }
+    model, architecture = network_of(cfg, cfg.model, num_classes, weights=weights)
+    config = data_config_of(cfg, model)
     require_logits(model, config["input_size"], num_classes)
     if cfg.trainer.get("channels_last"):
         model.to(memory_format=torch.channels_last)
@@ -74,9 +71,33 @@ def mixing(cfg: DictConfig, num_classes: int) -> tuple[Any, nn.Module]:
     return instantiate({"_target_": "timm.data.Mixup", **settings}, num_classes=num_classes), nn.CrossEntropyLoss()
 
 
-def _network(cfg: DictConfig, num_classes: int, *, weights: bool) -> tuple[nn.Module, dict[str, Any]]:
-    """Build the network of ``cfg.model``, with the weights that it names if ``weights``, and its description."""
-    settings = cfg.model
+def data_config_of(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
+    """Return what the images of a network are like: as in its training, but for what ``dataset.data_config`` says.
+
+    Returns:
+        ``input_size``, ``mean``, ``std`` and so on, see ``timm.data.resolve_model_data_config``.
+    """
+    own = timm.data.resolve_model_data_config(model)
+    return {**own, **to_dict(cfg.dataset.get("data_config") or OmegaConf.create())}
+
+
+def network_of(
+    cfg: DictConfig, settings: DictConfig, num_classes: int, *, weights: bool
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Build one network, with the weights that its settings name if ``weights``.
+
+    Args:
+        cfg: the configuration.
+        settings: an option of the group ``model``.
+        num_classes: width of the logits.
+        weights: whether the network starts with the weights named there.
+
+    Returns:
+        The network, and its description for ``model.pwfn``.
+
+    Raises:
+        ValueError: one sentence that names the setting to change, as one of ``model``.
+    """
     kwargs = {"num_classes": num_classes, **to_dict(settings.kwargs)}
     wrong = [name for name in arguments.refused(kwargs) if name in arguments.RULES]
     if wrong:

@@ -1,6 +1,6 @@
 """From a configuration to an experiment: every part is built and checked before anything starts.
 
-This module, ``build`` and ``training`` are all that read the configuration. Bad input raises here, in one
+This module and the builders that it calls are all that read the configuration. Bad input raises here, in one
 sentence that names the setting, before anything is trained or written.
 """
 

@@ -39,6 +39,7 @@ SEED = whole(0, 2**32 - 1), "a whole number from 0 to 4294967295"
 REACH = number(1e-6, 1e6), "a number from 0.000001 to 1000000"
 RISING = rising(0, 1e6), "a list of two numbers above 0, the smaller one first"
 POWERS = whole(1, 6), "a whole number from 1 to 6"
+NETWORKS = "model", "distillation.teacher"
 
 RULES: list[Rule] = [
     ("seed", *SEED),
@@ -136,10 +137,10 @@ RULES: list[Rule] = [
     ("method.floor", number(0, 0.5), "a number from 0 to 0.5"),
     ("method.distillation", *SHARE),
     ("method.norm_images", *ANY_COUNT),
-    ("model.name", *TEXT),
-    ("model.kwargs", mapping, "arguments by name"),
-    ("model.pretrained", *YES_NO),
-    ("model.checkpoint", *TEXT_OR_NULL),
+    *((f"{group}.name", *TEXT) for group in NETWORKS),
+    *((f"{group}.kwargs", mapping, "arguments by name") for group in NETWORKS),
+    *((f"{group}.pretrained", *YES_NO) for group in NETWORKS),
+    *((f"{group}.checkpoint", *TEXT_OR_NULL) for group in NETWORKS),
     ("noise.places", whole(1, 2**26), "a whole number from 1 to 67108864"),
     ("optimizer.lr", *POSITIVE),
     ("optimizer.dampening", *SHARE),

@@ -25,6 +25,7 @@ from pwfn.experiment.results import Measurement
 from pwfn.experiment.round_files import write_round
 from pwfn.experiment.round_score import round_score
 from pwfn.experiment.shared_learning import proposal_of, refresh_norms, straight_through_of
+from pwfn.experiment.teacher import teacher_of
 from pwfn.learning import GaussianLearning
 from pwfn.post_training import PostTraining
 from pwfn.released import ReleasedLearning
@@ -168,7 +169,10 @@ def classifier_of(cfg: DictConfig, measurement: Measurement, fixing: WeightFixin
         scheduler = instantiate(cfg.scheduler)
         scheduler(tried, ends)
     with blaming(cfg, "distillation"):
-        distillation = Distillation(weight=cfg.distillation.weight, temperature=cfg.distillation.temperature)
+        teacher = teacher_of(cfg, measurement.model, data.num_classes)
+        distillation = Distillation(
+            weight=cfg.distillation.weight, temperature=cfg.distillation.temperature, teacher=teacher
+        )
     return Classifier(
         measurement.model,
         optimizer,

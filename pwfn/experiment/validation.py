@@ -39,7 +39,7 @@ GROUPS: tuple[str, ...] = (
     "logger",
     "method",
 )
-GROUPS += ("model", "optimizer", "prior", "regulariser", "scope", "trainer")
+GROUPS += ("model", "distillation.teacher", "optimizer", "prior", "regulariser", "scope", "trainer")
 """Settings that hold others."""
 
 CLOSED = ("baseline", "checkpoint", "distillation", "evaluation", "export")
@@ -73,8 +73,9 @@ def check(settings: Mapping[str, Any]) -> None:
         ValueError: one sentence that names the setting, its value and what it must be.
     """
     for name in GROUPS:
-        if name in settings and not isinstance(settings[name], Mapping):
-            raise ValueError(f"{name} is a group of settings, got {settings[name]}: set {name}.KEY, or another option")
+        group = _select(settings, name)
+        if group is not ABSENT and not isinstance(group, Mapping):
+            raise ValueError(f"{name} is a group of settings, got {group}: set {name}.KEY, or another option")
     for name in CLOSED:
         known = {key.split(".")[1] for key, _, _ in RULES if key.startswith(f"{name}.")}
         for key in sorted(settings.get(name, {}).keys() - known):
@@ -112,7 +113,8 @@ def without_effect(method: str, overrides: Iterable[str], *, gaussian: bool) -> 
         unused |= {"noise", "prior", "regulariser", "sigma_join", "fixing.schedule", "fixing.first_schedule"}
         unused |= {"fixing.released", "evaluation.round_draws"}
     keys = [override.lstrip("+").partition("=")[0] for override in overrides]
-    return [key for key in keys if key in unused or any(key.startswith(f"{group}.") for group in unused)]
+    places = {key: key.rpartition("@")[2] for key in keys}  # GROUP@WHERE
+    return [key for key in keys if any(f"{places[key]}.".startswith(f"{name}.") for name in unused)]
 
 
 def _select(settings: Any, key: str) -> Any:

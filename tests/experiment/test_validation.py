@@ -194,6 +194,10 @@ def test_settings_without_effect_are_named() -> None:
     assert without_effect(rounding, [*asked, "fixing.min_exponent=-5", "prior=constant"], gaussian=False) == [
         *("fixing.max_unique", "prior.scale", "optimizer.nesterov", "fixing.delta_end", "prior"),
     ]
+    taught = ["model@distillation.teacher=timm", "distillation.teacher.name=x", "model.name=x", "model=timm"]
+    unused = ["model@distillation.teacher", "distillation.teacher.name"]
+    assert without_effect("assign: {}", taught, gaussian=True) == unused
+    assert without_effect(pwfn, taught, gaussian=True) == []
 
 
 def test_closed_lists_are_those_of_the_code() -> None:

@@ -34,6 +34,9 @@ def test_weights_must_be_a_file(tmp_path: Path) -> None:
     assert missing_input(cfg) == f"model.checkpoint={weights}: there is no such file on this machine"
     weights.touch()
     assert missing_input(cfg) is None
+    teacher = OmegaConf.merge(cfg, {"distillation": {"teacher": {"checkpoint": f"{weights}h"}}})
+    told = f"distillation.teacher.checkpoint={weights}h: there is no such file on this machine"
+    assert isinstance(teacher, DictConfig) and missing_input(teacher) == told
 
 
 def test_both_files_of_mnist_are_looked_for(tmp_path: Path) -> None:

@@ -51,14 +51,16 @@ def missing_input(cfg: DictConfig) -> str | None:
     """A sentence on the first file or folder that a run will read and that is not there; None if all are."""
     from pwfn.rundir.unset import ask_for
 
-    source, weights = OmegaConf.select(cfg, "dataset.source") or {}, OmegaConf.select(cfg, "model.checkpoint")
+    source = OmegaConf.select(cfg, "dataset.source") or {}
     for below in _read(source):
         if source.get("root") is None:
             return ask_for(["dataset.root"])
         if "://" not in str(source["root"]) and not Path(source["root"], below).expanduser().exists():
             return f"dataset.root={source['root']}: there is no {Path(source['root'], below)} on this machine"
-    if weights and not Path(weights).expanduser().is_file():
-        return f"model.checkpoint={weights}: there is no such file on this machine"
+    for key in ("model.checkpoint", "distillation.teacher.checkpoint"):
+        weights = OmegaConf.select(cfg, key)
+        if weights and not Path(weights).expanduser().is_file():
+            return f"{key}={weights}: there is no such file on this machine"
     return None
 
 
