@@ -1,14 +1,15 @@
-"""What a value may be: tests of one value, from which the table of settings is made."""
+"""What a value may be: tests of one value, each with its JSON schema, from which the table of settings is made."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pwfn.experiment.objective import FIGURES
 
 __all__ = [
-    "Test",
+    "Allowed",
     "boolean",
     "devices",
     "figures",
@@ -22,11 +23,25 @@ __all__ = [
     "whole",
 ]
 
-Test = Callable[[Any], bool]
-"""Whether a value may stand in a setting."""
+
+@dataclass(frozen=True)
+class Allowed:
+    """Tells which values may stand in a setting.
+
+    Attributes:
+        holds: whether a value may.
+        schema: the same as a JSON schema, for editors; it lets pass what a schema cannot say: NaN, and lists whose
+            entries must fit each other.
+    """
+
+    holds: Callable[[Any], bool]
+    schema: Mapping[str, Any]
+
+    def __call__(self, value: Any) -> bool:
+        return self.holds(value)
 
 
-def number(low: float, high: float, *, above: bool = False) -> Test:
+def number(low: float, high: float, *, above: bool = False) -> Allowed:
     """The value is a number from low to high, low itself excluded with ``above``; true and false are none."""
 
     def holds(value: Any) -> bool:
@@ -34,61 +49,83 @@ def number(low: float, high: float, *, above: bool = False) -> Test:
             return False
         return (low < value if above else low <= value) and value <= high
 
-    return holds
+    return Allowed(holds, {"type": "number", "exclusiveMinimum" if above else "minimum": low, "maximum": high})
 
 
-def whole(low: int, high: int) -> Test:
+def whole(low: int, high: int) -> Allowed:
     """The value is a whole number from low to high."""
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+    return Allowed(
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high,
+        {"type": "integer", "minimum": low, "maximum": high},
+    )
 
 
-def or_null(rule: Test) -> Test:
+def or_null(rule: Allowed) -> Allowed:
     """The value is null or passes the rule."""
-    return lambda value: value is None or rule(value)
+    return Allowed(lambda value: value is None or rule(value), {"anyOf": [{"type": "null"}, rule.schema]})
 
 
-def list_of(rule: Test, length: int | None = None) -> Test:
+def list_of(rule: Allowed, length: int | None = None) -> Allowed:
     """The value is a list whose entries pass the rule, of this length if one is given."""
-    return lambda value: isinstance(value, list) and all(map(rule, value)) and length in (None, len(value))
+    size = {} if length is None else {"minItems": length, "maxItems": length}
+    return Allowed(
+        lambda value: isinstance(value, list) and all(map(rule, value)) and length in (None, len(value)),
+        {"type": "array", "items": rule.schema, **size},
+    )
 
 
-def mapping(value: Any) -> bool:
-    """The value holds others by name."""
-    return isinstance(value, Mapping)
-
-
-def rising(low: float, high: float) -> Test:
+def rising(low: float, high: float) -> Allowed:
     """The value is a list of two numbers above low and at most high, the smaller one first."""
     pair = list_of(number(low, high, above=True), 2)
-    return lambda value: pair(value) and value[0] <= value[1]
+    return Allowed(lambda value: pair(value) and value[0] <= value[1], pair.schema)
 
 
-def boolean(value: Any) -> bool:
-    """The value is true or false, and not the words that YAML 1.1 takes for them: no, off, yes."""
-    return isinstance(value, bool)
+def one_of(*words: Any) -> tuple[Allowed, str]:
+    """The test and its words for a closed list; ``true`` and ``false`` are not the numbers that equal them."""
+    shown = ", ".join("null" if word is None else str(word).lower() for word in words)
+    allowed = Allowed(
+        lambda value: any(type(value) is type(word) and value == word for word in words), {"enum": list(words)}
+    )
+    return allowed, f"one of {shown}"
 
 
-def text(value: Any) -> bool:
-    """The value is a text that shows."""
-    return isinstance(value, str) and bool(value.strip())
-
-
-def devices(value: Any) -> bool:
-    """The value is what Lightning takes as devices: a number, ``auto``, -1, or a list without repetition."""
+def _devices(value: Any) -> bool:
     if isinstance(value, str):
         value = value if value == "auto" else [int(word) if word.isdecimal() else -1 for word in value.split(",")]
     if isinstance(value, list):
-        return bool(value) and len(set(value)) == len(value) and all(map(whole(0, 1023), value))
-    return value in ("auto", -1) or whole(1, 1024)(value)
+        return bool(value) and len(set(value)) == len(value) and all(map(_INDEX, value))
+    return value in ("auto", -1) or _COUNT(value)
 
 
-def figures(value: Any) -> bool:
-    """The value is a name of :data:`pwfn.experiment.objective.FIGURES`, or a list of them."""
+def _figures(value: Any) -> bool:
     names = value if isinstance(value, list) else [value]
     return bool(names) and all(isinstance(name, str) and name in FIGURES for name in names)
 
 
-def one_of(*words: Any) -> tuple[Test, str]:
-    """The test and its words for a closed list; ``true`` and ``false`` are not the numbers that equal them."""
-    shown = ", ".join("null" if word is None else str(word).lower() for word in words)
-    return lambda value: any(type(value) is type(word) and value == word for word in words), f"one of {shown}"
+_INDEX, _COUNT = whole(0, 1023), whole(1, 1024)
+
+mapping = Allowed(lambda value: isinstance(value, Mapping), {"type": "object"})
+"""The value holds others by name."""
+
+boolean = Allowed(lambda value: isinstance(value, bool), {"type": "boolean"})
+"""The value is true or false, and not the words that YAML 1.1 takes for them: no, off, yes."""
+
+text = Allowed(lambda value: isinstance(value, str) and bool(value.strip()), {"type": "string", "pattern": r"\S"})
+"""The value is a text that shows."""
+
+devices = Allowed(
+    _devices,
+    {
+        "anyOf": [
+            {"enum": ["auto", -1]},
+            _COUNT.schema,
+            {"type": "string", "pattern": r"^[0-9]{1,4}(,[0-9]{1,4})*$"},
+            {"type": "array", "items": _INDEX.schema, "minItems": 1, "uniqueItems": True},
+        ]
+    },
+)
+"""The value is what Lightning takes as devices: a number, ``auto``, -1, or a list without repetition."""
+
+_NAME = {"enum": sorted(FIGURES)}
+figures = Allowed(_figures, {"anyOf": [_NAME, {"type": "array", "items": _NAME, "minItems": 1}]})
+"""The value is a name of :data:`pwfn.experiment.objective.FIGURES`, or a list of them."""

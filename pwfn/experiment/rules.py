@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from pwfn.experiment.allowed import (
+    Allowed,
     boolean,
     devices,
     figures,
@@ -21,8 +19,8 @@ from pwfn.experiment.allowed import (
 
 __all__ = ["RULES", "Rule"]
 
-Rule = tuple[str, Callable[[Any], bool], str]
-"""A setting's dotted key; whether a value is allowed; the words after "must be"."""
+Rule = tuple[str, Allowed, str]
+"""A setting's dotted key; which values are allowed; the words after "must be"."""
 
 SCHEDULES = one_of("joint", "alternate", "halves", "sigma_only")
 YES_NO = boolean, "true or false"
