@@ -147,7 +147,9 @@ class Attraction:
         parts = [_free_of(mu, free) for (_, mu, _), free in weights if len(free)]
         if not parts:
             return loss.new_zeros(())
-        distance = penalty(torch.cat(parts), self._curve)
+        count = sum(len(part) for part in parts)
+        # tensor by tensor: to join them would be a copy of all weights
+        distance = torch.stack([len(part) / count * penalty(part, self._curve) for part in parts]).sum()
         r = distance.detach()
         return self.alpha * torch.where(r > R_MIN, loss.detach() / r, 0.0) * distance
 

@@ -30,9 +30,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-slurm", action="store_true", help="fail where tests marked slurm would be skipped")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip tests marked ``slurm`` where there is none, and say why."""
+    """Skip tests marked ``slurm`` where there is none, and say why; give each process of ``-n`` whole files."""
     marked = [item for item in items if "slurm" in item.keywords]
+    for item in items:  # fixtures of a file are made once, and only one process at a time uses SLURM
+        item.add_marker(pytest.mark.xdist_group("slurm" if "slurm" in item.keywords else item.path.name))
     reason = _no_slurm() if marked else None
     if reason is None:
         return

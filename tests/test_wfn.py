@@ -374,6 +374,16 @@ def test_penalty_of_any_shape_and_dtype() -> None:
     assert wfn.penalty(w[:0], curve) == 0
 
 
+def test_a_retained_graph_gives_the_gradient_again() -> None:
+    w = torch.randn(1000).requires_grad_()
+    r = 3 * wfn.penalty(w, torch.tensor([0.25, -0.5]))
+    (first,) = torch.autograd.grad(r, w, retain_graph=True)
+    kept = first.clone()
+    (second,) = torch.autograd.grad(2 * r, w)
+    torch.testing.assert_close(first, kept, rtol=0, atol=0)
+    torch.testing.assert_close(second, 2 * kept)
+
+
 def test_penalty_keeps_one_number_for_each_weight() -> None:
     """Neither the forward nor the backward pass may hold an N x C table."""
     saved: list[int] = []

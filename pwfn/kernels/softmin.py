@@ -47,18 +47,28 @@ class _Penalty(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, w: Tensor, table: Curve) -> Tensor:
         """The mean; its gradient is kept, as the derivative comes almost free with the value."""
-        flat = w.detach().flatten()
-        gradient = torch.empty_like(flat)
-        total = torch.zeros((), dtype=torch.float64, device=w.device)
-        # operations here are too short to be worth threads of our own: torch shares each among its threads
-        parts, outs = (chunks(x, max(4, torch.get_num_threads())) for x in (flat, gradient))
-        for part, out in zip(parts, outs, strict=True):
-            value, slope = evaluate(part.float(), table)
-            total += value.sum(dtype=torch.float64)
-            torch.div(slope, flat.numel(), out=out)
-        ctx.save_for_backward(gradient.view_as(w))
-        return (total / max(flat.numel(), 1)).to(w.dtype)
+        mean, ctx.gradient = _value_and_gradient(w, table)
+        ctx.save_for_backward(w)
+        ctx.table = table
+        return mean
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0] * ctx.saved_tensors[0], None
+        """The kept gradient becomes the result in place, as new memory costs more than the product; once."""
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None:  # the graph was retained
+            _, gradient = _value_and_gradient(ctx.saved_tensors[0], ctx.table)
+        return gradient.mul_(grads[0]), None
+
+
+def _value_and_gradient(w: Tensor, table: Curve) -> tuple[Tensor, Tensor]:
+    flat = w.detach().flatten()
+    gradient = torch.empty_like(flat)
+    total = torch.zeros((), dtype=torch.float64, device=w.device)
+    # operations here are too short to be worth threads of our own: torch shares each among its threads
+    parts, outs = (chunks(x, max(4, torch.get_num_threads())) for x in (flat, gradient))
+    for part, out in zip(parts, outs, strict=True):
+        value, slope = evaluate(part.float(), table)
+        total += value.sum(dtype=torch.float64)
+        torch.div(slope, flat.numel(), out=out)
+    return (total / max(flat.numel(), 1)).to(w.dtype), gradient.view_as(w)
