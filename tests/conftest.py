@@ -33,6 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip tests marked ``slurm`` where there is none, and say why; give each process of ``-n`` whole files."""
+    items.sort(key=lambda item: "slurm" not in item.keywords)  # the longest, and mostly waiting, begin first
     marked = [item for item in items if "slurm" in item.keywords]
     for item in items:  # fixtures of a file are made once, and only one process at a time uses SLURM
         item.add_marker(pytest.mark.xdist_group("slurm" if "slurm" in item.keywords else item.path.name))
