@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,3 +71,38 @@ def test_no_images_leave_the_statistics() -> None:
     before = model[1].running_mean.clone()
     assert reestimate(model, []) == 0
     assert torch.equal(model[1].running_mean, before)
+
+
+class Unrolled(nn.Module):
+    """Is compiled in pieces where it cannot be compiled whole, as loops are not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 5, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.last(self.norm(self.first(images)).relu())
+
+
+def test_a_compiled_network_is_not_compiled_anew() -> None:
+    made = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        made.append(graph)
+        return graph.forward
+
+    plain = Unrolled().eval()
+    compiled = copy.deepcopy(plain)
+    compiled.compile(backend=backend)
+    batches = images(40, 2).split(20)
+    with torch.no_grad():
+        compiled(batches[0])
+    before = len(made)
+    assert before > 0
+    reestimate(compiled, batches)
+    reestimate(plain, batches)
+    assert len(made) == before
+    for a, b in zip(compiled.buffers(), plain.buffers(), strict=True):
+        assert torch.equal(a, b)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(batches[0]), plain(batches[0]))
