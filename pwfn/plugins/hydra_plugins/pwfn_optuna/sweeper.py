@@ -28,7 +28,8 @@ class OptunaSweeper(Sweeper):
 
     Args:
         directions: ``maximize`` or ``minimize``, one for each name in the setting ``objective``.
-        trials: finished trials to end with, those of earlier tries included.
+        trials: finished trials to end with, those of earlier tries included; a process that shares its database does
+            not count what others still run, so that together they may end with up to ``batch`` more for each of them.
         batch: trials under way at once, as far as the launcher has room for them.
         storage: Optuna's database, which several processes may share; ``search.db`` in the sweep's folder if None.
         sampler: what makes Optuna's sampler from a ``seed``; Optuna's own choice if None.
