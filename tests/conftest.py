@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,13 +31,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require-slurm", action="store_true", help="fail where tests marked slurm would be skipped")
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each process of ``pytest -n`` whole files, whose fixtures are made once, and SLURM's to one of them."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "slurm" if "mark.slurm" in (config.rootpath / file).read_text() else file
+
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip tests marked ``slurm`` where there is none, and say why; give each process of ``-n`` whole files."""
+    """Skip tests marked ``slurm`` where there is none, and say why."""
     items.sort(key=lambda item: "slurm" not in item.keywords)  # the longest, and mostly waiting, begin first
     marked = [item for item in items if "slurm" in item.keywords]
-    for item in items:  # fixtures of a file are made once, and only one process at a time uses SLURM
-        item.add_marker(pytest.mark.xdist_group("slurm" if "slurm" in item.keywords else item.path.name))
     reason = _no_slurm() if marked else None
     if reason is None:
         return
