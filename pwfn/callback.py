@@ -36,7 +36,7 @@ class WeightFixing(L.Callback):
         assign: proposes the shared values, see :mod:`pwfn.method`.
         join: the sigma join.
         recluster, per_tensor: see :func:`pwfn.fixing.fix`.
-        propose: assigns from the network itself, instead of from its weights as vectors.
+        propose: assigns from the network itself, instead of from its weights as vectors; called on every rank.
         refresh: called with the network after each round, to estimate the statistics of its norm layers again; the
             accuracy in between gets columns of its own, ``acc1_kept`` and so on.
         evaluate: gives ``acc1``, ``acc5`` and ``loss`` of a network in evaluation mode, before and after each round.
@@ -118,12 +118,13 @@ class WeightFixing(L.Callback):
     ) -> dict[str, float]:
         """Fix the weights of round ``t``, keep its figures and tell the listener; the accuracy afterwards."""
         before, start = flat_weights(model), time.monotonic()
-        assignment = self._fix(model, t) if is_clustering_rank() else None
+        leading = is_clustering_rank()
+        assignment = self._fix(model, t) if leading or self.propose is not None else None
         broadcast_from_rank_0(model)
         seconds = time.monotonic() - start
         score, kept = self._score_anew(model)
         found: Any = None
-        if assignment is not None:
+        if assignment is not None and leading:
             after = flat_weights(model)
             row = {
                 "round": t,
@@ -139,7 +140,7 @@ class WeightFixing(L.Callback):
         row, picked = trainer.strategy.broadcast(found)  # WFN's regulariser reads it on every rank
         self.rows.append(row)
         self.clusters += picked
-        if assignment is not None and self.listener is not None:
+        if assignment is not None and leading and self.listener is not None:
             self.listener(trainer, Fixing(row, self.rows, self.clusters, assignment, before, after))
         return score
 

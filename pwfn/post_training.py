@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pwfn import rate_distortion
 from pwfn.assignment import Assignment, from_values
 from pwfn.gaussian import gaussian_weights
+from pwfn.ranks import all_ranks
 from pwfn.scope import Scope
 
 __all__ = ["PostTraining"]
@@ -21,6 +22,8 @@ __all__ = ["PostTraining"]
 @dataclass
 class PostTraining:
     """Assigns all weights in scope of a converted network by :func:`pwfn.rate_distortion.fix`.
+
+    In data-parallel training all ranks must call it: each looks at its share of the images.
 
     Attributes:
         images: gives batches of images, with or without labels.
@@ -72,6 +75,7 @@ class PostTraining:
             norms=self.norms,
             seed=self.seed,
             scope=self.scope,
+            group=all_ranks(),
         )
         _copy_norms(fixed, network)
         weights = dict(fixed.named_parameters(remove_duplicate=False))

@@ -15,7 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 from pwfn.gaussian import gaussian_weights
 
 __all__ = [
+    "all_ranks",
     "broadcast_from_rank_0",
+    "from_rank_0",
     "ignore_in_ddp_broadcast",
     "is_clustering_rank",
     "mean_over_ranks",
@@ -34,6 +36,20 @@ def broadcast_from_rank_0(model: nn.Module) -> None:
         return
     for tensor in [*model.parameters(), *model.buffers()]:
         distributed.broadcast(tensor.view(torch.uint8) if tensor.dtype == torch.bool else tensor, 0)
+
+
+def from_rank_0(tensor: Tensor) -> Tensor:
+    """The tensor of rank 0, of the shape and dtype that all ranks have; in a single process the tensor itself."""
+    if not _connected():
+        return tensor
+    shared = tensor.contiguous()
+    distributed.broadcast(shared, 0)
+    return shared
+
+
+def all_ranks() -> distributed.ProcessGroup | None:
+    """The group of all ranks; None in a single process."""
+    return distributed.group.WORLD if _connected() else None
 
 
 def is_clustering_rank() -> bool:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pwfn.assignment import Assignment
 from pwfn.gaussian import gaussian_weights
 from pwfn.method import straight_through
+from pwfn.ranks import broadcast_from_rank_0, from_rank_0
 from pwfn.rate_distortion.codes import candidates, code_of
 from pwfn.rate_distortion.reassignment import Sharing, begin, counted, falling, reassign, settle
 from pwfn.rounds import Round
@@ -47,8 +48,10 @@ class StraightThrough(L.Callback):
         min_exponent: smallest power; None is 12 below the power that no weight exceeds.
         sensitivity: measures D of every weight in scope of a converted network, ``[N]`` in module order, positive,
             up to a factor, which lambda takes up; called before the first assignment. The same for all if None.
+        initial: assigns the values that learning starts from, to a converted network (a
+            :class:`pwfn.post_training.PostTraining`, for instance); its weights learn from where they are if None.
         feedback: makes the last assignment of a converted network instead of the search for lambda, the one with
-            error feedback (:class:`pwfn.post_training.PostTraining`) for instance.
+            error feedback for instance.
         steps: optimizer steps in all; as many as Lightning estimates if None, which needs epochs of one length.
         power: exponent of D. 1 is right for weights that learn no more. While they make up for each other, 0.5
             spares the insensitive ones the longest ways.
@@ -70,6 +73,7 @@ class StraightThrough(L.Callback):
         min_exponent: int | None = None,
         sensitivity: Callable[[nn.Module], Tensor] | None = None,
         power: float = 0.5,
+        initial: Callable[[nn.Module], Assignment] | None = None,
         feedback: Callable[[nn.Module], Assignment] | None = None,
         steps: int | None = None,
     ) -> None:
@@ -81,7 +85,8 @@ class StraightThrough(L.Callback):
             raise ValueError(f"every and max_unique start at 1, got {every} and {max_unique}")
         self.bits, self.start, self.ramp, self.freeze, self.every = bits, start, ramp, freeze, every
         self.max_unique, self.max_order, self.min_exponent = max_unique, max_order, min_exponent
-        self.measure, self.power, self.feedback, self.steps = sensitivity, power, feedback, steps
+        self.measure, self.power, self.steps = sensitivity, power, steps
+        self.initial, self.feedback = initial, feedback
         self.sensitivity: Tensor | None = None
         self.sharing: Sharing | None = None
         self.candidates = 0  # their number
@@ -92,6 +97,17 @@ class StraightThrough(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         for _, _, weight in gaussian_weights(pl_module):
             weight.straight_through, weight.noisy = True, False
+
+    @torch.no_grad()
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.initial is None or self.sharing is not None:  # a checkpoint holds what has become of it
+            return
+        values, start = self.initial(pl_module).values, 0
+        for _, mu, weight in gaussian_weights(pl_module):
+            mu.copy_(values[start : start + mu.numel()].view_as(mu))
+            weight.centroid.copy_(mu)
+            start += mu.numel()
+        broadcast_from_rank_0(pl_module)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -149,7 +165,7 @@ class StraightThrough(L.Callback):
             self.candidates = len(values)
             shared, self.sharing = begin(w, sensitivity, values, target)
         elif last and self.feedback is not None:
-            shared = self.feedback(model).values
+            shared = from_rank_0(self.feedback(model).values)
             self.sharing = counted(shared, self.sharing.scale)
         else:
             most = round(falling(progress, max(self.candidates, self.max_unique), self.max_unique, self.ramp))

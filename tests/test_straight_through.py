@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,16 +109,23 @@ class Changes(L.Callback):
 
     def __init__(self) -> None:
         self.seen: list[int] = []
+        self.first: torch.Tensor | None = None
         self.before: torch.Tensor | None = None
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         now = flat_weights(pl_module).mu
+        self.first = now if self.first is None else self.first
         self.seen.append(-1 if self.before is None else int((now != self.before).sum()))
         self.before = now
 
 
 def fit(
-    folder: Path, *callbacks: L.Callback, resume: str | None = None, prior: Any = None, devices: int = 1
+    folder: Path,
+    *callbacks: L.Callback,
+    resume: str | None = None,
+    prior: Any = None,
+    devices: int = 1,
+    initial: Callable[[nn.Module], Assignment] | None = None,
 ) -> Classifier:
     """Four epochs of 16 steps on points in the plane."""
     L.seed_everything(0, verbose=False)
@@ -128,10 +136,13 @@ def fit(
     loader = DataLoader(TensorDataset(x, x[:, :3].argmax(1)), 8)
     optimizer = partial(torch.optim.SGD, lr=0.05, momentum=0.9)
     classifier = Classifier(model, optimizer, 3)
+    learning = StraightThrough(
+        2.0, start=4.0, every=4, max_unique=10, min_exponent=-6, sensitivity=lambda _: sensitivity, initial=initial
+    )
     trainer = L.Trainer(
         max_epochs=4,
         callbacks=[
-            StraightThrough(2.0, start=4.0, every=4, max_unique=10, min_exponent=-6, sensitivity=lambda _: sensitivity),
+            learning,
             WeightFixing(Rounds([1.0], first_epochs=4, first_fraction=1.0), assign=method.straight_through),
             ModelCheckpoint(folder, filename="last", enable_version_counter=False),
             *callbacks,
@@ -146,6 +157,20 @@ def fit(
     )
     trainer.fit(classifier, loader, ckpt_path=resume)
     return classifier
+
+
+def quarters(model: nn.Module, rank: int = 0) -> Assignment:
+    """Every weight at the nearest quarter; on another rank at values of its own."""
+    return from_values(flat_weights(model).mu.mul(4).round().div(4) + rank)
+
+
+def test_learning_starts_from_the_values_given(tmp_path: Path) -> None:
+    plain, given = Changes(), Changes()
+    fit(tmp_path / "plain", plain)
+    fit(tmp_path / "given", given, initial=quarters)
+    assert plain.first is not None and given.first is not None
+    assert not torch.equal(plain.first, given.first)
+    assert {*given.first.tolist()} <= {k / 4 for k in range(-4, 5)}
 
 
 @pytest.mark.parametrize("prior", [None, priors.pow2])
@@ -166,10 +191,18 @@ def test_a_training_ends_at_its_bits(tmp_path: Path, prior: Any) -> None:
 
 
 def test_resume_is_exact(tmp_path: Path) -> None:
-    whole = fit(tmp_path / "whole").state_dict()
+    started: list[nn.Module] = []
+
+    def initial(model: nn.Module) -> Assignment:
+        started.append(model)
+        return quarters(model)
+
+    whole = fit(tmp_path / "whole", initial=initial).state_dict()
     with pytest.raises(InterruptedError):
-        fit(tmp_path / "cut", Interruption(37))
-    resumed = fit(tmp_path / "cut", resume=str(tmp_path / "cut" / "last.ckpt")).state_dict()
+        fit(tmp_path / "cut", Interruption(37), initial=initial)
+    assert len(started) == 2
+    resumed = fit(tmp_path / "cut", resume=str(tmp_path / "cut" / "last.ckpt"), initial=initial).state_dict()
+    assert len(started) == 2  # the checkpoint goes on from there
     assert whole.keys() == resumed.keys()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
@@ -208,7 +241,7 @@ def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    trained = fit(folder, devices=2)
+    trained = fit(folder, devices=2, initial=lambda model: quarters(model, 0 if model.global_rank == 0 else 1))
     torch.save(trained.state_dict(), folder / f"{trained.global_rank}.pt")
 
 

@@ -25,7 +25,6 @@ from pwfn.experiment.experiment import Experiment
 from pwfn.experiment.exports import require_packages
 from pwfn.experiment.fit import rounds_trainer, trainer_arguments, try_trainer
 from pwfn.experiment.results import Measurement
-from pwfn.experiment.shared_learning import feedback_of
 from pwfn.experiment.start import baseline_of, gaussian_baseline_of
 from pwfn.experiment.training import batches_of, classifier_of, fixing_of, learning_of, measurement_of, rounds_of
 from pwfn.gaussian_weight import GaussianWeight
@@ -66,8 +65,8 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
     with blaming(cfg, "logger"):
         log = instantiate(cfg.logger)
         make_logger = log(folder, settings, name=cfg.name, job_type=cfg.method.name)
-    parts = (classifier.distillation, fixing.propose, getattr(learning, "feedback", None))
-    steps = [part.keep if isinstance(part, Distillation | PostTraining) else None for part in parts]
+    assigning = (getattr(learning, name, None) for name in ("initial", "feedback"))
+    parts = (classifier.distillation, fixing.propose, *assigning)
     with blaming(cfg, "noise"):
         noise = instantiate(cfg.noise)
     arguments = trainer_arguments(settings["trainer"])
@@ -94,7 +93,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
             epochs=rounds.epochs,
             minutes=cfg.checkpoint.minutes,
         ),
-        before_conversion=[s for s in (*steps, feedback_of(cfg, folder, measurement)) if s is not None],
+        before_conversion=[part.keep for part in parts if isinstance(part, Distillation | PostTraining)],
         noise=noise,
         weight=ReleasedWeight if cfg.fixing.get("released") else GaussianWeight,
         train_gaussian=gaussian_baseline_of(cfg, classifier, arguments),

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from omegaconf import DictConfig
 from torch import nn
 
-from pwfn import rate_distortion
 from pwfn.dataset.loading import DataModule
 from pwfn.dataset.streaming import StreamModule
 from pwfn.experiment.build import blaming
-from pwfn.experiment.checkpoints import last_checkpoint
 from pwfn.experiment.results import Measurement
 from pwfn.post_training import PostTraining
 from pwfn.rate_distortion.norm_statistics import reestimate
 from pwfn.sensitivity import fisher_of_weights
 from pwfn.straight_through import StraightThrough
 
-__all__ = ["feedback_of", "proposal_of", "refresh_norms", "straight_through_of"]
+__all__ = ["proposal_of", "refresh_norms", "straight_through_of"]
 
 
 def straight_through_of(cfg: DictConfig, measurement: Measurement, steps: int) -> StraightThrough:
@@ -29,6 +25,8 @@ def straight_through_of(cfg: DictConfig, measurement: Measurement, steps: int) -
     if settings is None or cfg.method.name != "rate_distortion":
         raise ValueError("fixing.learning=straight_through needs method=rate_distortion fixing=straight_through")
     images = partial(data.calibration, settings.fisher_images, batch_size=25)
+    if not steps:
+        raise ValueError("fixing leaves no epoch to learn in: without training it is fixing=post_training")
     with blaming(cfg, "fixing.straight_through"):
         return StraightThrough(
             cfg.method.bits,
@@ -41,13 +39,14 @@ def straight_through_of(cfg: DictConfig, measurement: Measurement, steps: int) -
             min_exponent=cfg.method.min_exponent,
             sensitivity=partial(fisher_of_weights, images=images, seed=cfg.seed) if settings.fisher_images else None,
             power=settings.power,
-            feedback=_last_feedback(cfg, measurement) if settings.feedback_last else None,
+            initial=_feedback(cfg, measurement, norms=True) if settings.feedback_images else None,
+            feedback=_feedback(cfg, measurement, norms=False) if settings.feedback_last else None,
             steps=steps,
         )
 
 
-def _last_feedback(cfg: DictConfig, measurement: Measurement) -> PostTraining:
-    """What makes the last assignment with error feedback; the norm layers learn on for the rest of the steps."""
+def _feedback(cfg: DictConfig, measurement: Measurement, *, norms: bool) -> PostTraining:
+    """What makes the first or the last assignment, with error feedback; after the last one the norm layers learn on."""
     method, count = cfg.method, cfg.fixing.straight_through.feedback_images
     if not count:
         raise ValueError("fixing.straight_through.feedback_last=true needs feedback_images above 0")
@@ -58,34 +57,9 @@ def _last_feedback(cfg: DictConfig, measurement: Measurement) -> PostTraining:
         max_unique=method.max_unique,
         max_order=method.max_order,
         min_exponent=method.min_exponent,
-        norms=False,
+        norms=norms,
         seed=cfg.seed,
     )
-
-
-def feedback_of(cfg: DictConfig, folder: Path, measurement: Measurement) -> Callable[[nn.Module], None] | None:
-    """What gives a plain network the values of post-training fixing, for learning to start from; None without."""
-    settings = cfg.fixing.get("straight_through")
-    if cfg.fixing.learning != "straight_through" or settings is None or not settings.feedback_images:
-        return None
-
-    def start(model: nn.Module) -> None:
-        if last_checkpoint(folder) is not None:  # which holds what has become of it
-            return
-        device = next(model.parameters()).device
-        images = (batch.to(device) for batch in measurement.data.calibration(settings.feedback_images))
-        rate_distortion.fix(
-            model,
-            images,
-            cfg.method.bits,
-            max_unique=cfg.method.max_unique,
-            max_order=cfg.method.max_order,
-            min_exponent=cfg.method.min_exponent,
-            scope=measurement.scope,
-            seed=cfg.seed,
-        )
-
-    return start
 
 
 def proposal_of(cfg: DictConfig, measurement: Measurement) -> PostTraining | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from pwfn.rate_distortion import fisher
 from pwfn.rate_distortion.damping import choose_damping, damped
@@ -69,26 +69,31 @@ def observe(
     places: Sequence[Place],
     images: Sequence[Tensor],
     *,
-    generator: torch.Generator,
+    seed: int,
     temperature: float,
     damping: float | None,
     positions: int,
     memory: float,
     folder: tempfile.TemporaryDirectory[str],
+    group: distributed.ProcessGroup | None = None,
 ) -> list[Layer]:
     """Measure all parameters at the given places.
 
-    Second moments are gathered for as many layers at a time as fit into ``memory`` bytes, each such group in a
-    pass over the images; if all do not fit at once they are kept in ``folder``.
+    Second moments are gathered for as many layers at a time as fit into ``memory`` bytes, each such part in a
+    pass over the images; if all do not fit at once they are kept in ``folder``. The processes of ``group``, all
+    given the same images, share them out.
     """
     parameters = [getattr(module, key) for _, module, key in places]
     half = math.ceil(sum(map(len, images)) / 2)  # two parts at least, of which one is held out for the damping
-    micro = [part for batch in images if len(batch) for part in batch.split(min(half, _micro(batch)))]
+    micro = [few for batch in images if len(batch) for few in batch.split(min(half, _micro(batch)))]
+    if group is not None and len(micro) < distributed.get_world_size(group):
+        group = None  # too few to share out
+    generator = torch.Generator().manual_seed(seed + (0 if group is None else distributed.get_rank(group)))
     information: list[Tensor] = []
     layers: dict[int, Layer] = {}
-    groups = list(_groups(places, memory)) or [[]]
-    for group in groups:
-        watched = [(places[k][1], places[k][2]) for k in group]
+    parts = list(_parts(places, memory)) or [[]]
+    for part in parts:
+        watched = [(places[k][1], places[k][2]) for k in part]
         moments, squares = second_moments(
             model,
             watched,
@@ -97,11 +102,12 @@ def observe(
             temperature=temperature,
             positions=positions,
             parameters=() if information else parameters,
+            group=group,
         )
         information = information or fisher.damp(squares)
-        for k, moment in zip(group, moments, strict=True):
+        for k, moment in zip(part, moments, strict=True):
             if moment is not None:
-                path = Path(folder.name, f"{k}.pt") if len(groups) > 1 else None
+                path = Path(folder.name, f"{k}.pt") if len(parts) > 1 else None
                 layers[k] = _with_inputs(places[k], information[k], moment, damping, path)
     for k, (name, _, key) in enumerate(places):
         if k not in layers:
@@ -115,21 +121,21 @@ def _micro(batch: Tensor) -> int:
     return max(1, min(MICRO, NUMBERS // max(1, batch[0].numel())))
 
 
-def _groups(places: Sequence[Place], memory: float) -> Iterator[list[int]]:
-    group: list[int] = []
+def _parts(places: Sequence[Place], memory: float) -> Iterator[list[int]]:
+    part: list[int] = []
     held = 0.0
     for k, (_, module, key) in enumerate(places):
         if not has_rows(module, key):
             continue
         g, _, columns = matrix(module, getattr(module, key).detach()).shape
         need = 12.0 * g * columns**2  # two halves, and one of them in work
-        if group and held + need > memory:
-            yield group
-            group, held = [], 0.0
-        group.append(k)
+        if part and held + need > memory:
+            yield part
+            part, held = [], 0.0
+        part.append(k)
         held += need
-    if group:
-        yield group
+    if part:
+        yield part
 
 
 def _with_inputs(place: Place, information: Tensor, moment: Moment, damping: float | None, path: Path | None) -> Layer:

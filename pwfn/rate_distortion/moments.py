@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from pwfn.rate_distortion.fisher import draw
 from pwfn.rate_distortion.rows import multiplies, patches
@@ -51,6 +51,7 @@ def second_moments(
     positions: int = 256,
     temperature: float = 1.0,
     parameters: Sequence[nn.Parameter] = (),
+    group: distributed.ProcessGroup | None = None,
 ) -> tuple[list[Moment | None], list[Tensor]]:
     """Observe layers over batches of images; the network is left as it was.
 
@@ -62,6 +63,8 @@ def second_moments(
         temperature: of the network's probabilities, see :func:`pwfn.rate_distortion.fisher.draw`.
         positions: about how many positions of an image are looked at, every few in each direction.
         parameters: those whose diagonal Fisher information is wanted, too, from the same backward passes.
+        group: processes that were all given the same batches, one for each at least. Every process looks at its
+            share of them, and all return the sums over the group.
 
     Returns:
         A moment for each layer; None for one that was not called, or does something else with its weight
@@ -71,9 +74,15 @@ def second_moments(
     information = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in parameters]
     watches = [_Watch(module, key, positions, generator) for module, key in layers]
     handles = [watch.module.register_forward_hook(watch.forward) for watch in watches]
+    rank, ranks = (0, 1) if group is None else (distributed.get_rank(group), distributed.get_world_size(group))
     seen = 0
     try:
-        for batch in images:
+        for number, batch in enumerate(images):
+            seen += len(batch)
+            if number % ranks != rank:
+                continue
+            for watch in watches:
+                watch.half = number % 2
             with torch.enable_grad():
                 # the images require gradients so that no layer's output is without one
                 logits = model(batch.detach().clone().requires_grad_(batch.is_floating_point()))
@@ -83,14 +92,24 @@ def second_moments(
                     for total, gradient in zip(information, found, strict=False):
                         if gradient is not None:  # of the sum over B images, and of their mean B times its square
                             total.addcmul_(gradient, gradient)
-            seen += len(batch)
             for watch in watches:
                 watch.output = None  # it holds the whole graph
-                watch.half = 1 - watch.half
     finally:
         for handle in handles:
             handle.remove()
+    if group is not None:
+        _add_up(watches, information, group)
     return [watch.moment(max(1, seen)) for watch in watches], [total.div_(max(1, seen)) for total in information]
+
+
+def _add_up(watches: Sequence[_Watch], information: Sequence[Tensor], group: distributed.ProcessGroup) -> None:
+    """Replace what this process has gathered by the sums over the group, the same on all."""
+    for watch in watches:
+        if watch.halves is not None and isinstance(watch.squares, Tensor):
+            distributed.all_reduce(watch.halves, group=group)
+            distributed.all_reduce(watch.squares, group=group)
+    for total in information:
+        distributed.all_reduce(total, group=group)
 
 
 class _Watch:

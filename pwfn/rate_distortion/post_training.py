@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from pwfn.rate_distortion import norm_statistics
 from pwfn.rate_distortion.codebook import TOLERANCE, search
@@ -49,6 +49,7 @@ def fix(
     norms: bool = True,
     memory: float = 2e9,
     seed: int = 0,
+    group: distributed.ProcessGroup | None = None,
 ) -> Result:
     """Fix every weight in scope, in place, at a shared value; labels are not needed.
 
@@ -72,6 +73,8 @@ def fix(
         norms: correct the running statistics of norm layers afterwards, on the same images.
         memory: bytes for second moments; beyond it they are gathered in several passes and kept on disk.
         seed: of the random gradients and positions.
+        group: processes that all fix the same network with the same images. Each gathers moments and gradients on
+            its share of them; all go on with the sums, and make the same assignment on like devices.
 
     Returns:
         The figures of the fixed network.
@@ -93,19 +96,19 @@ def fix(
     training = model.training
     model.eval()
     reference = copy.deepcopy(model) if norms else None
-    generator = torch.Generator().manual_seed(seed)
     with tempfile.TemporaryDirectory() as name:
         folder = tempfile.TemporaryDirectory(dir=name)
         layers = observe(
             model,
             places,
             batches,
-            generator=generator,
+            seed=seed,
             temperature=temperature,
             damping=damping,
             positions=positions,
             memory=memory,
             folder=folder,
+            group=group,
         )
         first = partial(_first_code, layers, bits, max_unique, max_order, min_exponent)
         start, scale = choose_shifts(layers, first) if shift else first()

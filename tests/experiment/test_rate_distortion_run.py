@@ -28,6 +28,7 @@ SMALL = [
     "trainer.enable_progress_bar=false",
     "trainer.accelerator=cpu",
 ]
+RANKS = ["trainer=ddp", "trainer.devices=2"]
 QUICK = ["fixing.norm_images=100", "fixing.straight_through.fisher_images=100"]
 
 
@@ -53,8 +54,10 @@ def launch(root: Path, folder: Path, baselines: Path, *overrides: str) -> tuple[
         [*QUICK, "fixing.straight_through.feedback_images=0"],
         [*QUICK, "fixing.straight_through.feedback_images=100"],
         [*QUICK, "fixing.straight_through.feedback_images=100", "fixing.straight_through.feedback_last=true"],
+        [*QUICK, *RANKS, "fixing.straight_through.feedback_images=100", "fixing.straight_through.feedback_last=true"],
+        [*RANKS, "fixing=post_training", "fixing.post_training.images=100", "fixing.first_epochs=1"],
     ],
-    ids=["post_training", "straight_through", "feedback", "feedback at both ends"],
+    ids=["post_training", "straight_through", "feedback", "both ends", "two ranks", "fine-tuned on two ranks"],
 )
 def test_ends_at_the_bits_asked_for(root: Path, tmp_path: Path, baselines: Path, settings: list[str]) -> None:
     summary, rounds = launch(root, tmp_path / "run", baselines, "method.bits=2.5", "method.max_unique=32", *settings)
@@ -83,6 +86,14 @@ def test_rounds_with_learned_sigma(root: Path, tmp_path: Path, baselines: Path) 
     assert [float(row["fraction"]) for row in rows] == [0.5, 1.0]
     assert int(rows[0]["fixed"]) == -(-summary["params_in_scope"] // 2) and summary["fixed_fraction"] == 1
     assert 2.9 <= summary["entropy"] <= 3.05 and summary["unique"] <= 64
+
+
+def test_learning_needs_epochs(root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(root / "launch.py"), "method=rate_distortion", f"hydra.run.dir={tmp_path / 'run'}"]
+    command += ["fixing.first_epochs=0", "fixing.rest_epochs=0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1 and "without training it is fixing=post_training" in done.stderr
+    assert not (tmp_path / "run" / "summary.json").exists()
 
 
 def test_other_methods_refuse_its_learning(root: Path, tmp_path: Path) -> None:
