@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from safetensors.numpy import save_file
 
 from pwfn.report import __main__ as report
-from pwfn.report.figures import additive, huffman
+from pwfn.report import compare
+from pwfn.report.figures import additive, huffman, sizes
+from pwfn.report.figures.shown import show
 from pwfn.report.paper import FIGURES, draw
 from pwfn.rundir.files import write_csv
 
@@ -189,6 +192,23 @@ def test_runs_of_earlier_versions_have_movement_over_all_layers(tmp_path: Path) 
     older = [{k: v for k, v in row.items() if k != "layer"} for row in rows(run / "movement.csv")]
     write_csv(run / "movement.csv", older)
     assert "movement.csv by layer" in str(draw([tmp_path / "run"], tmp_path / "to")["pwfn_movement"])
+    write_run(tmp_path / "same but seed", "pwfn", seed=2)
+    assert draw([tmp_path / "run", tmp_path / "same but seed"], tmp_path / "to")["pwfn_movement"] is None
+
+
+def test_a_table_of_many_settings_stays_on_its_page(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, "wfn") for name in "abc"]
+    for run in runs:
+        path = run / ".hydra" / "config.yaml"
+        path.write_text(path.read_text().replace("conv_linear", " ".join([run.name * 9] * 30)))
+    figure, _ = sizes.main_table(show(compare.find(runs)))
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    (table,) = figure.axes[0].tables
+    box, page = table.get_window_extent(renderer), figure.bbox
+    assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+    for cell in table.get_celld().values():  # and every text in its cell
+        text, frame = cell.get_text().get_window_extent(renderer), cell.get_window_extent(renderer)
+        assert text.width <= frame.width and text.height <= frame.height
 
 
 @given(st.lists(st.integers(1, 1000), min_size=2, max_size=40))

@@ -128,7 +128,7 @@ def number(text: str) -> float:
 
 def finish(axes: Axes, x: str, y: str, *, named: bool = True) -> None:
     """Name the axes, with a legend beside them."""
-    axes.set_xlabel(x)
+    axes.set_xlabel(textwrap.fill(x, 60))
     axes.set_ylabel(y)
     if named and axes.get_legend_handles_labels()[0]:
         legend = axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))

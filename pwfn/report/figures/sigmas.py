@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from safetensors.numpy import load_file
 
 from pwfn.report.figures.shown import Rows, Shown, finish, first
-from pwfn.report.style import BASELINE, FINAL, FIXED, LOWEST_OCTAVE, column, new_figure
+from pwfn.report.style import BASELINE, FINAL, FIXED, LOWEST_OCTAVE, Files, column, new_figure
 
 __all__ = ["movement", "prior"]
 
@@ -44,12 +44,12 @@ def movement(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
     Distances and sigmas are means over all weights taken in all rounds, sigma to half an octave; weights that became
     0 do not count (see :func:`pwfn.experiment.movement.by_sigma`).
     """
-    kept = [s for s in shown if s.files[0].movement and "layer" in s.files[0].movement[0] and s.files[0].layers]
+    kept = [s for s in shown if any(map(_by_layer, s.files))]
     kept.sort(key=lambda s: s.setting("prior._target_") != "pow2")
     one = first(
         kept, "no run has layers.csv, and movement.csv by layer: runs of earlier versions have it over all layers"
     )
-    files = one.files[0]
+    files = next(filter(_by_layer, one.files))
     taken: dict[str, list[tuple[float, float, float]]] = {}
     for row in files.movement:
         if row["taken"]:
@@ -81,3 +81,7 @@ def movement(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
         along.plot(column(rows, "position"), column(rows, name), "o-", ms=3, color=colour, label=label)
     finish(along, f"position of the tensor in the network ({one.label})", "units of the weights")
     return figure, rows
+
+
+def _by_layer(files: Files) -> bool:
+    return bool(files.movement and "layer" in files.movement[0] and files.layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,14 +93,17 @@ def main_table(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
             }
             for point in IMAGENET
         ]
-    figure = Figure(figsize=(17, 1 + 0.3 * len(rows)))
+    cells = [[_cell(row, name) for name in TABLE] for row in rows]
+    lines = [1, *(1 + max(text.count("\n") for text in row) for row in cells)]
+    figure = Figure(figsize=(17, 1 + 0.2 * (sum(lines) + len(lines))))
     axes = figure.subplots()
     axes.axis("off")
-    cells = [[_cell(row, name) for name in TABLE] for row in rows]
     table = axes.table(cells, colLabels=list(TABLE.values()), loc="center", cellLoc="center")
     table.auto_set_font_size(False)
     table.set_fontsize(8)
     table.auto_set_column_width(range(len(TABLE)))
+    for (row, _), cell in table.get_celld().items():
+        cell.set_height((lines[row] + 1) / (sum(lines) + len(lines)))
     return figure, rows
 
 
@@ -110,7 +114,7 @@ def _both(group: Group, x: str, y: str) -> tuple[tuple[float, float], tuple[floa
 def _cell(row: dict[str, Any], name: str) -> str:
     value = row.get(name)
     if not isinstance(value, float | int):
-        return str(value or "–")
+        return textwrap.fill(str(value or "–"), 70)
     text = f"{value:.0f}" if name == "unique" else f"{value:.2f}"
     spread = row.get(f"{name}_std")
     return text if spread is None else f"{text} ± {spread:.2f}"
