@@ -135,15 +135,18 @@ def command_line(arguments: list[str]) -> int:
 
 def _answer(error: BaseException) -> str:
     """What was wrong with the command line, in at most three lines."""
+    from pwfn.experiment.validation import explanation
     from pwfn.rundir.unset import ask_for
 
     missing = re.search(r"Missing mandatory value: (\S+)", str(error))
     if missing:
         return ask_for([missing[1]])
-    lines = str(error).partition("Config search path:")[0].strip().splitlines()
+    message = str(error).partition("Config search path:")[0].strip()
+    lines = message.splitlines()
     if isinstance(error.__cause__, OmegaConfBaseException):  # Hydra says which override, it says why
+        message += f"\n{error.__cause__}"
         lines += str(error.__cause__).splitlines()[:1]
-    return "\n".join(lines) if len(lines) <= 3 else " ".join(" ".join(lines).split())
+    return explanation(message) or ("\n".join(lines) if len(lines) <= 3 else " ".join(" ".join(lines).split()))
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ KNOWING = {
         "experiment.start",
         "experiment.training",
         "experiment.shared_learning",
+        "experiment.structured",
         "experiment.teacher",
         "rundir.naming",
         "plugins",

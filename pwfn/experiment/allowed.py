@@ -129,3 +129,17 @@ devices = Allowed(
 _NAME = {"enum": sorted(FIGURES)}
 figures = Allowed(_figures, {"anyOf": [_NAME, {"type": "array", "items": _NAME, "minItems": 1}]})
 """The value is a name of :data:`pwfn.experiment.objective.FIGURES`, or a list of them."""
+
+YES_NO = boolean, "true or false"
+TEXT = text, "a text"
+TEXT_OR_NULL = or_null(text), "null or a text"
+SHARE = number(0, 1), "a number from 0 to 1"
+POSITIVE = number(0, 1e6, above=True), "a number above 0, at most 1000000"
+NOT_NEGATIVE = number(0, 1e6), "a number from 0 to 1000000"
+ANY_COUNT = whole(0, 10**9), "a whole number, 0 or more"
+COUNT = whole(1, 10**9), "a whole number above 0"
+COUNT_OR_NULL = or_null(COUNT[0]), "null or a whole number above 0"
+EPOCHS = whole(0, 10**5), "a whole number from 0 to 100000"
+SEED = whole(0, 2**32 - 1), "a whole number from 0 to 4294967295"
+POWERS = whole(1, 6), "a whole number from 1 to 6"
+"""Rules of many settings: what is allowed, and the words that say so after "must be"."""

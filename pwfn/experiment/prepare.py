@@ -46,7 +46,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Experiment:
     Raises:
         ValueError: one sentence that names the setting to change.
     """
-    asked = OmegaConf.to_container(cfg, resolve=False)
+    asked = OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
     assert isinstance(asked, dict)
     validation.require({str(key): value for key, value in asked.items() if key != "hydra"})
     settings = to_dict(cfg)

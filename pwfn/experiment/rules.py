@@ -1,10 +1,22 @@
-"""What every setting may be: one table, each row with the setting, its test and the words that tell it."""
+"""What every setting may be: one table, each row with the setting, its test and the words that tell it.
+
+Rows of groups and methods whose keys are all known come from their structured configs. The others follow what is
+built: a network, an optimizer or Lightning's trainer takes arguments that have no row here.
+"""
 
 from __future__ import annotations
 
 from pwfn.experiment.allowed import (
+    COUNT,
+    COUNT_OR_NULL,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    SHARE,
+    TEXT,
+    TEXT_OR_NULL,
+    YES_NO,
     Allowed,
-    boolean,
     devices,
     figures,
     list_of,
@@ -16,42 +28,36 @@ from pwfn.experiment.allowed import (
     text,
     whole,
 )
+from pwfn.experiment.method_settings import METHODS
+from pwfn.experiment.settings import CLOSED, FIXING
+from pwfn.experiment.structured import rules
 
-__all__ = ["RULES", "Rule"]
+__all__ = ["NODES", "RULES", "Rule"]
 
 Rule = tuple[str, Allowed, str]
 """A setting's dotted key; which values are allowed; the words after "must be"."""
 
-SCHEDULES = one_of("joint", "alternate", "halves", "sigma_only")
-YES_NO = boolean, "true or false"
-TEXT = text, "a text"
-TEXT_OR_NULL = or_null(text), "null or a text"
-SHARE = number(0, 1), "a number from 0 to 1"
-POSITIVE = number(0, 1e6, above=True), "a number above 0, at most 1000000"
-NOT_NEGATIVE = number(0, 1e6), "a number from 0 to 1000000"
-ANY_COUNT = whole(0, 10**9), "a whole number, 0 or more"
-COUNT = whole(1, 10**9), "a whole number above 0"
-COUNT_OR_NULL = or_null(COUNT[0]), "null or a whole number above 0"
-EPOCHS = whole(0, 10**5), "a whole number from 0 to 100000"
-SEED = whole(0, 2**32 - 1), "a whole number from 0 to 4294967295"
-REACH = number(1e-6, 1e6), "a number from 0.000001 to 1000000"
 RISING = rising(0, 1e6), "a list of two numbers above 0, the smaller one first"
-POWERS = whole(1, 6), "a whole number from 1 to 6"
 NETWORKS = "model", "distillation.teacher"
 
+NODES: list[tuple[str, type]] = [
+    *CLOSED.items(),
+    *(("fixing", node) for node in FIXING.values()),
+    *(("method", node) for node in METHODS.values()),
+]
+"""Every structured config with its group."""
+
+TYPED = {row[0]: row for group, node in NODES for row in rules(node, group)}
+"""The rules of structured configs by key; options of a group share rules where they share keys."""
+
 RULES: list[Rule] = [
+    *TYPED.values(),
     ("seed", *SEED),
     ("name", *TEXT),
     ("objective", figures, "a figure of summary.json, such as acc1 or sizes.entropy_coded, or a list of them"),
-    ("baseline.epochs", *EPOCHS),
-    ("baseline.gaussian_epochs", *EPOCHS),
-    ("baseline.folder", *TEXT),
     ("baseline.optimizer.lr", *POSITIVE),
     ("baseline.optimizer.weight_decay", *NOT_NEGATIVE),
     ("baseline.scheduler.max_lr", *POSITIVE),
-    ("checkpoint.minutes", number(0, 525600, above=True), "a number above 0, at most 525600"),
-    ("distillation.weight", *SHARE),
-    ("distillation.temperature", *POSITIVE),
     ("dataset.name", *TEXT),
     ("dataset.root", *TEXT_OR_NULL),
     ("dataset.num_classes", *COUNT_OR_NULL),
@@ -83,58 +89,8 @@ RULES: list[Rule] = [
     ("dataset.mixup.cutmix_alpha", *NOT_NEGATIVE),
     ("dataset.mixup.prob", *SHARE),
     ("dataset.mixup.label_smoothing", number(0, 0.9999), "a number from 0 to 0.9999"),
-    ("evaluation.draws", list_of(whole(1, 10**4)), "a list of whole numbers from 1 to 10000"),
-    ("evaluation.noise", list_of(number(0, 1e6)), "a list of numbers, 0 or more"),
-    ("evaluation.round_draws", whole(0, 1000), "a whole number from 0 to 1000"),
-    ("evaluation.noise_draws", whole(1, 1000), "a whole number from 1 to 1000"),
-    ("evaluation.seed", *SEED),
-    *((f"export.{name}", *YES_NO) for name in ("onnx", "openvino", "coreml", "shift_list", "codes")),
-    *((f"fixing.{name}_epochs", *EPOCHS) for name in ("first", "rest")),
-    ("fixing.fractions", list_of(number(0, 1, above=True)), "a list of numbers that rise from above 0 to 1"),
-    ("fixing.first_fraction", number(0, 1, above=True), "a number above 0, at most 1"),
-    ("fixing.rest_fraction", number(0, 1, above=True), "a number above 0, at most 1"),
-    ("fixing.learning", *one_of("gaussian", "straight_through", "post_training")),
-    ("fixing.schedule", *SCHEDULES),
-    ("fixing.first_schedule", *SCHEDULES),
-    ("fixing.released", *YES_NO),
-    ("fixing.recluster", *one_of("all", "free")),
-    ("fixing.delta_start", *REACH),
-    ("fixing.delta_end", *REACH),
-    ("fixing.min_exponent", whole(-20, -1), "a whole number from -20 to -1 (-b)"),
-    ("fixing.growth", number(1.01, 1e6), "a number from 1.01 to 1000000"),  # closer to 1 the reach hardly grows
-    ("fixing.max_order", *POWERS),
-    ("fixing.zero_fix", *YES_NO),
-    ("fixing.max_unique", *COUNT_OR_NULL),
-    ("fixing.norm_images", *ANY_COUNT),
-    ("fixing.straight_through.every", *COUNT),
-    ("fixing.straight_through.fisher_images", *ANY_COUNT),
-    ("fixing.straight_through.feedback_images", *ANY_COUNT),
-    ("fixing.straight_through.feedback_last", *YES_NO),
-    ("fixing.straight_through.start", or_null(number(0, 32, above=True)), "null or a number above 0, at most 32"),
-    ("fixing.straight_through.ramp", *SHARE),
-    ("fixing.straight_through.freeze", *SHARE),
-    ("fixing.straight_through.power", number(0, 4), "a number from 0 to 4"),
-    ("fixing.post_training.images", *COUNT),
-    *((f"fixing.post_training.{name}", *YES_NO) for name in ("augmented", "shift")),
-    ("fixing.post_training.sweeps", whole(0, 1000), "a whole number from 0 to 1000"),
     *((f"logger.{name}", *TEXT_OR_NULL) for name in ("project", "entity", "group", "notes")),
     ("logger.tags", list_of(text), "a list of texts"),
-    ("method.name", *TEXT),
-    ("method.delta", number(1e-4, 1), "a number from 0.0001 to 1"),  # below, the candidates are millions
-    ("method.zero_distance", *POSITIVE),
-    ("method.distance", *one_of("relative", "euclidean")),
-    ("method.alpha", *NOT_NEGATIVE),
-    *((f"method.{name}", *POWERS) for name in ("order", "max_order")),
-    ("method.clusters", whole(1, 4096), "a whole number from 1 to 4096"),
-    *((f"method.{name}", *YES_NO) for name in ("per_tensor", "weighted")),
-    ("method.bits", number(0, 32, above=True), "a number above 0, at most 32"),
-    ("method.epochs", *EPOCHS),
-    ("method.edge_bits", whole(2, 16), "a whole number from 2 to 16"),
-    ("method.max_unique", *COUNT),
-    ("method.min_exponent", or_null(whole(-40, 40)), "null or a whole number from -40 to 40"),
-    ("method.floor", number(0, 0.5), "a number from 0 to 0.5"),
-    ("method.distillation", *SHARE),
-    ("method.norm_images", *ANY_COUNT),
     *((f"{group}.name", *TEXT) for group in NETWORKS),
     *((f"{group}.kwargs", mapping, "arguments by name") for group in NETWORKS),
     *((f"{group}.pretrained", *YES_NO) for group in NETWORKS),
@@ -151,8 +107,6 @@ RULES: list[Rule] = [
     ("prior.images", *COUNT),
     ("prior.count", *COUNT),
     ("prior.damping", *POSITIVE),
-    ("regulariser.weight", *NOT_NEGATIVE),
-    ("regulariser.biases", *YES_NO),
     ("trainer.devices", devices, "a number above 0, auto, -1 for all, or a list of devices"),
     ("trainer.num_nodes", whole(1, 10**5), "a whole number above 0"),
     ("trainer.strategy", *one_of("auto", "ddp", "ddp_find_unused_parameters_true")),

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from pwfn.experiment.rules import RULES, Rule
-from pwfn.experiment.validation import CLOSED
+from pwfn.experiment.rules import NODES, RULES, Rule
+from pwfn.experiment.settings import CLOSED
 from pwfn.rundir.files import atomic
 
 __all__ = ["schemas", "write"]
@@ -53,7 +54,11 @@ def _settings(rules: Iterable[Rule], group: str = "") -> dict[str, Any]:
             leaves[name] = {"anyOf": [allowed.schema, {"$ref": "#/definitions/unresolved"}], "description": wanted}
     nested = {name: _settings(rows, name) for name, rows in below.items()}
     properties = {name: {**nested.get(name, {}), **leaves.get(name, {})} for name in (leaves | nested)}
-    return {"properties": properties, **({"additionalProperties": False} if group in CLOSED else {})}
+    if group not in CLOSED:
+        return {"properties": properties}
+    known = (item.name for name, node in NODES if name == group for item in fields(node))
+    others: dict[str, Any] = {name: {} for name in ("defaults", *known)}
+    return {"properties": {**others, **properties}, "additionalProperties": False}
 
 
 if __name__ == "__main__":

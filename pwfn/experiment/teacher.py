@@ -30,7 +30,7 @@ def teacher_of(cfg: DictConfig, student: nn.Module, num_classes: int) -> nn.Modu
     Raises:
         ValueError: one sentence that names the setting to change.
     """
-    if cfg.distillation.get("teacher") is None:
+    if not cfg.distillation.get("teacher"):
         return None
     try:
         return _teacher(cfg, student, num_classes)

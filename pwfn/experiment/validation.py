@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
-from pwfn.experiment.rules import RULES
+from pwfn.experiment.rules import NODES, RULES
+from pwfn.experiment.settings import CLOSED
+from pwfn.experiment.structured import rules
 from pwfn.rundir.unset import ask_for, unset
 
-__all__ = ["check", "require", "without_effect"]
+__all__ = ["check", "explanation", "require", "without_effect"]
 
 ABSENT = object()
 
@@ -42,9 +46,6 @@ GROUPS: tuple[str, ...] = (
 GROUPS += ("model", "distillation.teacher", "optimizer", "prior", "regulariser", "scope", "trainer")
 """Settings that hold others."""
 
-CLOSED = ("baseline", "checkpoint", "distillation", "evaluation", "export")
-"""Groups of which the code reads the settings with a rule and no others."""
-
 REACH = ("delta_start", "delta_end", "min_exponent", "growth", "max_order", "zero_fix", "max_unique")
 TIMETABLE = ("fractions", "first_epochs", "first_fraction", "rest_epochs", "rest_fraction")
 
@@ -77,9 +78,9 @@ def check(settings: Mapping[str, Any]) -> None:
         if group is not ABSENT and not isinstance(group, Mapping):
             raise ValueError(f"{name} is a group of settings, got {group}: set {name}.KEY, or another option")
     for name in CLOSED:
-        known = {key.split(".")[1] for key, _, _ in RULES if key.startswith(f"{name}.")}
-        for key in sorted(settings.get(name, {}).keys() - known):
-            raise ValueError(f"{name}.{key} is no setting: {name} has {', '.join(sorted(known))}")
+        known = _known(name)
+        for key in sorted(settings.get(name, {}).keys() - {*known}):
+            raise ValueError(f"{name}.{key} is no setting: {name} has {', '.join(known)}")
     for key, holds, wanted in RULES:
         value = _select(settings, key)
         if value is not ABSENT and not holds(value):
@@ -93,6 +94,29 @@ def check(settings: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"dataset.data_config.{name} must have a number for each of the {channels} channels, got {data[name]}"
             )
+
+
+def explanation(refusal: str) -> str | None:
+    """Say in one sentence what Hydra refused while it composed, with what the table of settings knows of it.
+
+    Args:
+        refusal: Hydra's message with OmegaConf's, which names the key in a line ``full_key: KEY``.
+
+    Returns:
+        The sentence; None where the table knows no such key.
+    """
+    key, kind = (_first(pattern, refusal) for pattern in (r"full_key: ([\w.]+)", r"object_type=(\w+)"))
+    place = _first(r"\A(In '.*?': )", refusal)
+    group = key.rpartition(".")[0]
+    own = [row for _, node in NODES if node.__name__ == kind for row in rules(node, group)]
+    if re.search(r"^Key '\w+' not in ", refusal, re.MULTILINE):
+        known = [row.removeprefix(f"{group}.") for row, _, _ in own or RULES if row.startswith(f"{group}.")]
+        return f"{place}{key} is no setting: {group} has {', '.join(sorted(known))}"
+    wanted = next((wanted for row, _, wanted in (*own, *RULES) if row == key), None)
+    if wanted is None:
+        return None
+    got = _first(r"^(?:Invalid v|V)alue '(.*?)'", refusal) or _first(r"\AError merging override [^=]*=(.*)", refusal)
+    return f"{place}{key} must be {wanted}{got and f', got {got}'}"
 
 
 def without_effect(method: str, overrides: Iterable[str], *, gaussian: bool) -> list[str]:
@@ -115,6 +139,17 @@ def without_effect(method: str, overrides: Iterable[str], *, gaussian: bool) -> 
     keys = [override.lstrip("+").partition("=")[0] for override in overrides]
     places = {key: key.rpartition("@")[2] for key in keys}  # GROUP@WHERE
     return [key for key in keys if any(f"{places[key]}.".startswith(f"{name}.") for name in unused)]
+
+
+def _first(pattern: str, message: str) -> str:
+    """Return what the first group of a pattern matches in a message; nothing if it does not match."""
+    found = re.search(pattern, message, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _known(group: str) -> list[str]:
+    """Return the keys of a group with structured configs, whatever its option."""
+    return sorted({item.name for name, node in NODES if name == group for item in fields(node)})
 
 
 def _select(settings: Any, key: str) -> Any:

@@ -50,7 +50,9 @@ def to_dict(cfg: DictConfig) -> dict[str, Any]:
     for key in cfg:
         if key != "hydra":
             value = "???" if OmegaConf.is_missing(cfg, key) else cfg[key]
-            content[str(key)] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            if OmegaConf.is_config(value):
+                value = OmegaConf.to_container(value, resolve=True, enum_to_str=True)
+            content[str(key)] = value
     return content
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from pwfn.dataset.randomise import KINDS
 from pwfn.experiment.rules import RULES
+from pwfn.experiment.settings import CLOSED
 from pwfn.experiment.validation import check, require, without_effect
 from pwfn.fixing import Recluster
 from pwfn.learning import Schedule
@@ -73,6 +74,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "null or a whole number above 0": ([None, 1, 10000], [0, -3, 1.5, NAN, "x", True]),
     "null or a whole number from -40 to 40": ([None, -12], [-41, 41, 0.5, NAN, "x"]),
     "true or false": ([True, False], ["no", "off", "maybe", 0, 1, None]),
+    "one of 2, 3, 4, 5": ([2, 5], [1, 6, "a", None, 2.5]),
     "one of all, free": (["all", "free"], ["some", None, True]),
     "one of auto, ddp": (["auto", "ddp"], ["foo", "ddp_spawn", "fsdp", None]),
     "one of bicubic": (["bicubic", "random"], ["foo", None, 3]),
@@ -216,7 +218,7 @@ def test_a_group_is_no_value(group: str, value: Any) -> None:
         check({group: value})
 
 
-@pytest.mark.parametrize("group", ["evaluation", "export", "baseline", "checkpoint", "distillation"])
+@pytest.mark.parametrize("group", CLOSED)
 def test_settings_that_nobody_reads(group: str) -> None:
     with pytest.raises(ValueError, match=f"^{group}.foo is no setting: {group} has "):
         check({group: {"foo": 1}})

@@ -70,16 +70,23 @@ def test_what_is_not_downloaded_must_be_there(tmp_path: Path, kind: str, source:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "code", "told"),
     [
-        ("fixing.delta_start=1,abc", "fixing.delta_start must be a number from 0.000001 to 1000000, got abc"),
-        ("seed=1,2 dataset=imagenet", "dataset.root must be set: add dataset.root=DIR"),
-        ("seed=1,2 dataset=timm dataset.source.name='' dataset.root=/nowhere", "there is no /nowhere on this machine"),
+        ("fixing.growth=2,1", 1, "fixing.growth must be a number from 1.01 to 1000000, got 1"),
+        ("fixing.delta_start=1,abc", 2, "fixing.delta_start must be a number from 0.000001 to 1000000, got abc"),
+        ("seed=1,2 dataset=imagenet", 1, "dataset.root must be set: add dataset.root=DIR"),
+        (
+            "seed=1,2 dataset=timm dataset.source.name='' dataset.root=/nowhere",
+            1,
+            "there is no /nowhere on this machine",
+        ),
     ],
 )
-def test_nothing_is_started_of_a_sweep_with_a_bad_run(root: Path, tmp_path: Path, overrides: str, told: str) -> None:
+def test_nothing_is_started_of_a_sweep_with_a_bad_run(
+    root: Path, tmp_path: Path, overrides: str, code: int, told: str
+) -> None:
     sweep = tmp_path / "sweep"
     command = [sys.executable, str(root / "launch.py"), "-m", *overrides.split(), f"hydra.sweep.dir={sweep}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 1 and told in done.stderr and len(done.stderr.splitlines()) == 1
+    assert done.returncode == code and told in done.stderr and len(done.stderr.splitlines()) == 1
     assert not any((sweep / name).exists() for name in ("jobs.jsonl", ".submitit"))

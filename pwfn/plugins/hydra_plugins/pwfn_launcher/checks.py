@@ -42,7 +42,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def _settings(cfg: DictConfig) -> dict[str, Any]:
-    content = OmegaConf.to_container(cfg, resolve=False)
+    content = OmegaConf.to_container(cfg, resolve=False, enum_to_str=True)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items() if key != "hydra"}
 
