@@ -65,6 +65,8 @@ def find(folders: Iterable[Path]) -> list[RunFolder]:
             raise ValueError(f"no folder {folder}")
         for pattern in ("**/.hydra/config.yaml", "**/summary.json"):
             for path in folder.glob(pattern):
+                if path.parts[-2:] == ("files", "summary.json") and path.parents[2].name == "wandb":
+                    continue  # W&B's copy of a run's
                 places.add((path.parent.parent if path.parent.name == ".hydra" else path.parent).resolve())
     return [_run(place) for place in sorted(places)]
 

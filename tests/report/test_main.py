@@ -94,6 +94,14 @@ def test_every_run_is_found(runs: Path) -> None:
     assert "summary.json cannot be read" in rest["cut"].summary["error"]
 
 
+def test_what_wandb_keeps_of_a_run_is_no_run(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "sweep" / "wandb" / "run")  # a name that a folder of runs may have, too
+    copy = run / "wandb" / "offline-run-20260131_120000-0a1b2c3d" / "files"
+    copy.mkdir(parents=True)
+    shutil.copy(run / "summary.json", copy)
+    assert [found.folder for found in compare.find([tmp_path])] == [run]
+
+
 def test_swept_settings(runs: Path) -> None:
     """The prior, by its choice and not by its arguments; neither seed, paths, workers nor logging."""
     finished = [run for run in compare.find([runs]) if run.status == "finished"]
