@@ -32,18 +32,10 @@ OURS = {
 }
 """Arguments of ``lightning.Trainer`` that a run sets itself, and what they follow from."""
 
-GROUPS: tuple[str, ...] = (
-    "baseline",
-    "checkpoint",
-    "dataset",
-    "distillation",
-    "evaluation",
-    "export",
-    "fixing",
-    "logger",
-    "method",
+GROUPS = (
+    *CLOSED,
+    *("dataset", "logger", "method", "model", "distillation.teacher", "optimizer", "prior", "scope", "trainer"),
 )
-GROUPS += ("model", "distillation.teacher", "optimizer", "prior", "regulariser", "scope", "trainer")
 """Settings that hold others."""
 
 REACH = ("delta_start", "delta_end", "min_exponent", "growth", "max_order", "zero_fix", "max_unique")
