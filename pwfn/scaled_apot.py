@@ -133,7 +133,8 @@ def nearest(w: Tensor, magnitudes: Tensor, scale: Tensor) -> Tensor:
     [0.125, -0.25, 0.5]
     """
     at = magnitudes.to(w.device)
-    return at[torch.bucketize(w.abs().double() / scale, (at[1:] + at[:-1]) / 2)] * w.sign()
+    size = (w.abs().double() / scale).contiguous()  # torch warns of other layouts, such as channels_last
+    return w.sign() * at[torch.bucketize(size, (at[1:] + at[:-1]) / 2)]
 
 
 @torch.no_grad()

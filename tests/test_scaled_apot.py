@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,19 @@ def test_weights_that_are_levels_are_found(bits: int) -> None:
     w = 0.37 * torch.cat((-levels(bits), levels(bits), levels(bits)[-1:])).float()
     scale = fit(w, levels(bits))
     assert torch.allclose(assign(w, levels(bits), scale).values, w, rtol=1e-6)
+
+
+def test_the_layout_of_the_weights_is_kept_without_a_warning() -> None:
+    w = torch.randn(8, 4, 3, 3).to(memory_format=torch.channels_last)
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = nearest(w, levels(4), torch.tensor(2.0))
+    finally:
+        torch.set_warn_always(False)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(found, nearest(w.contiguous(), levels(4), torch.tensor(2.0)))
 
 
 def test_weights_of_zero_stay_zero() -> None:
