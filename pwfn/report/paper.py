@@ -17,6 +17,10 @@ from pwfn.rundir.files import write_csv
 __all__ = ["FIGURES", "draw"]
 
 
+LINES = cycler(ls=["-", "--", ":"]) * cycler(color=mpl.color_sequences["tab20"])
+"""Sixty lines that can be told apart."""
+
+
 def draw(folders: Sequence[Path], to: Path) -> dict[str, str | None]:
     """Draw every figure that the finished runs below some folders allow: ``to/<name>.png`` and ``to/<name>.csv``.
 
@@ -36,7 +40,7 @@ def draw(folders: Sequence[Path], to: Path) -> dict[str, str | None]:
     outcome: dict[str, str | None] = {}
     for name, (title, plot) in FIGURES.items():
         try:
-            with mpl.rc_context({**STYLE, "axes.prop_cycle": cycler(color=mpl.color_sequences["tab20"])}):
+            with mpl.rc_context({**STYLE, "axes.prop_cycle": LINES}):
                 figure, rows = plot(shown)
                 figure.suptitle(title, fontsize=11)
                 save(figure, to / f"{name}.png")

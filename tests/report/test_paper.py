@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 
 from pwfn.report import __main__ as report
 from pwfn.report import compare
 from pwfn.report.figures import additive, huffman, sizes
-from pwfn.report.figures.shown import show
+from pwfn.report.figures.shown import finish, show
 from pwfn.report.paper import FIGURES, draw
 from pwfn.rundir.files import write_csv
 
@@ -220,3 +222,21 @@ def test_huffman_is_within_a_bit_of_the_entropy(counts: list[int]) -> None:
 @pytest.mark.parametrize(("value", "order"), [(0.0, 0), (-0.5, 1), (0.75, 2), (-0.875, 3), (2.0**-30, 1)])
 def test_orders_of_values(value: float, order: int) -> None:
     assert additive._order(np.array([value], np.float32)).tolist() == [order]
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_long_legend_stays_on_its_page(rows: int) -> None:
+    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    panels = figure.subplots(rows, 1, squeeze=False)[:, 0]
+    for axes in panels:
+        for i in range(30):
+            axes.plot([0, 1], [0, i], label=f"a setting whose name is longer than a line of the legend {i}")
+        finish(axes, "x", "y")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of a layout that is given up
+        FigureCanvasAgg(figure).draw()
+    for axes in panels:
+        legend = axes.get_legend()
+        assert legend is not None
+        assert legend.get_window_extent().y0 >= 0 and legend.get_window_extent().y1 <= figure.bbox.height
+        assert axes.get_window_extent().height > figure.bbox.height / (2 * rows)

@@ -16,7 +16,7 @@ from matplotlib.ticker import NullFormatter
 from safetensors.numpy import load_file
 
 from pwfn.report.figures import huffman
-from pwfn.report.figures.shown import Rows, Shown, finish, first
+from pwfn.report.figures.shown import Rows, Shown, finish, first, make_room
 from pwfn.report.style import read_csv
 
 __all__ = ["ENERGY", "METHODS", "comparison"]
@@ -75,7 +75,7 @@ def comparison(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
         axes.set_yticks([])
         axes.invert_yaxis()
         axes.set_xlabel(label)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
+    make_room(figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=7))
     return figure, rows
 
 

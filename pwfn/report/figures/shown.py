@@ -12,17 +12,21 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from pwfn.report import compare, tables
 from pwfn.report.style import Files, read
 
-__all__ = ["Lacking", "Plot", "Rows", "Shown", "band", "finish", "first", "number", "show"]
+__all__ = ["Lacking", "Plot", "Rows", "Shown", "band", "finish", "first", "make_room", "number", "show"]
 
 PLAIN = ("method.name", "model.name", "dataset.name")
 """Settings whose values say themselves what they are."""
 
 FEW = 4
 """So many differing settings are all named in a label."""
+
+MARGIN = 0.6
+"""Inches of a figure above and below a legend, for its title."""
 
 
 class Lacking(Exception):
@@ -134,3 +138,13 @@ def finish(axes: Axes, x: str, y: str, *, named: bool = True) -> None:
         legend = axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
         for text in legend.get_texts():
             text.set_text(textwrap.fill(text.get_text(), 40))  # a long label would leave no room for the axes
+        place = axes.get_subplotspec()
+        make_room(legend, of=place.get_gridspec().nrows if place else 1)
+
+
+def make_room(legend: Legend, *, of: int = 1) -> None:
+    """Raise a figure of ``of`` rows of axes until the legend fits beside one; else the layout would give up."""
+    figure = legend.figure
+    assert isinstance(figure, Figure)
+    inches = legend.get_window_extent().height / figure.dpi + MARGIN
+    figure.set_figheight(max(figure.get_figheight(), of * inches))
