@@ -51,7 +51,7 @@ def test_overrides_in_the_text_compose(root: Path, name: str) -> None:
         overrides = [
             o
             for o in call.replace("'", "").split()
-            if "=" in o and "(" not in o and not o.startswith(("hydra", "sweeps", "evaluate", "-"))
+            if "=" in o and "(" not in o and not o.startswith(("hydra", "evaluate", "-"))
         ]
         overrides = [re.sub(r"=([^\[{]*?),.*", r"=\1", o) for o in overrides if "evaluation" not in o]
         with initialize_config_dir(str(root / "conf"), version_base="1.3"):
