@@ -28,7 +28,7 @@ class PostTraining:
     Attributes:
         images: gives batches of images, with or without labels.
         scope: that of the conversion.
-        bits, max_unique, max_order, min_exponent, shift, sweeps, norms, seed: as of
+        bits, max_unique, max_order, min_exponent, floor, shift, sweeps, norms, seed: as of
             :func:`pwfn.rate_distortion.fix`.
         network: the plain network that :meth:`keep` remembers.
     """
@@ -39,6 +39,7 @@ class PostTraining:
     max_unique: int = 64
     max_order: int = 2
     min_exponent: int | None = None
+    floor: float = 0.0
     shift: bool = False
     sweeps: int = 1
     norms: bool = True
@@ -70,6 +71,7 @@ class PostTraining:
             max_unique=self.max_unique,
             max_order=self.max_order,
             min_exponent=self.min_exponent,
+            floor=self.floor,
             shift=self.shift,
             sweeps=self.sweeps,
             norms=self.norms,

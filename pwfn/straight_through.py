@@ -45,6 +45,7 @@ class StraightThrough(L.Callback):
         every: optimizer steps between two assignments.
         max_unique: most values in the end.
         max_order: most powers of two that a value is a sum of.
+        floor: least share of the weights that a value may have in the end, in [0, 1); it rises from 0 over the ramp.
         min_exponent: smallest power; None is 12 below the power that no weight exceeds.
         sensitivity: measures D of every weight in scope of a converted network, ``[N]`` in module order, positive,
             up to a factor, which lambda takes up; called before the first assignment. The same for all if None.
@@ -71,6 +72,7 @@ class StraightThrough(L.Callback):
         max_unique: int = 64,
         max_order: int = 2,
         min_exponent: int | None = None,
+        floor: float = 0.0,
         sensitivity: Callable[[nn.Module], Tensor] | None = None,
         power: float = 0.5,
         initial: Callable[[nn.Module], Assignment] | None = None,
@@ -83,8 +85,11 @@ class StraightThrough(L.Callback):
             raise ValueError(f"ramp and freeze must not exceed 1 together, got {ramp} and {freeze}")
         if every < 1 or max_unique < 1:
             raise ValueError(f"every and max_unique start at 1, got {every} and {max_unique}")
+        if not 0 <= floor < 1:
+            raise ValueError(f"floor must lie in [0, 1), got {floor}")
         self.bits, self.start, self.ramp, self.freeze, self.every = bits, start, ramp, freeze, every
         self.max_unique, self.max_order, self.min_exponent = max_unique, max_order, min_exponent
+        self.floor = floor
         self.measure, self.power, self.steps = sensitivity, power, steps
         self.initial, self.feedback = initial, feedback
         self.sensitivity: Tensor | None = None
@@ -163,14 +168,13 @@ class StraightThrough(L.Callback):
         if self.sharing is None:
             values = candidates(w, max_order=self.max_order, min_exponent=self.min_exponent)
             self.candidates = len(values)
-            shared, self.sharing = begin(w, sensitivity, values, target)
+            shared, self.sharing = begin(w, sensitivity, values, target, *self._limits(progress))
         elif last and self.feedback is not None:
             shared = from_rank_0(self.feedback(model).values)
             self.sharing = counted(shared, self.sharing.scale)
         else:
-            most = round(falling(progress, max(self.candidates, self.max_unique), self.max_unique, self.ramp))
             step = settle if last else reassign
-            shared, self.sharing = step(w, sensitivity, self.sharing, target, most)
+            shared, self.sharing = step(w, sensitivity, self.sharing, target, *self._limits(progress))
         losses = (0.5 * sensitivity * (shared.to(w) - w).square()).double()
         total = float(losses.sum())
         self.distortion, self.shares = total / len(w), {}
@@ -180,6 +184,11 @@ class StraightThrough(L.Callback):
             self.shares[name] = float(losses[start:end].sum()) / max(total, 1e-30)
             weight.centroid.copy_(torch.lerp(weight.centroid, shared[start:end].view_as(mu).to(mu.dtype), weight.free))
             start = end
+
+    def _limits(self, progress: float) -> tuple[int, float]:
+        """The most values at this point of the training, and the least share of the weights of each."""
+        most = falling(progress, max(self.candidates, self.max_unique), self.max_unique, self.ramp)
+        return round(most), falling(progress, 0.0, self.floor, self.ramp)
 
 
 def normalised(sensitivity: Tensor, power: float) -> Tensor:

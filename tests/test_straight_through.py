@@ -64,12 +64,27 @@ def test_one_assignment_by_hand() -> None:
 def test_first_and_last_assignment_meet_their_target(bits: float) -> None:
     w = torch.randn(20_000, generator=torch.Generator().manual_seed(0)) / 4
     d = torch.rand(20_000, generator=torch.Generator().manual_seed(1)) + 0.1
-    values, sharing = begin(w, d, torch.arange(-32, 33, dtype=torch.float64) / 16, bits + 0.2)
+    values, sharing = begin(w, d, torch.arange(-32, 33, dtype=torch.float64) / 16, bits + 0.2, 65)
     for target, unique in ((bits + 0.2, 65), (bits, 12)):
         values, sharing = settle(w, d, sharing, target, unique)
         assert target - 0.02 <= compression.entropy(values) <= target
         assert compression.entropy(values) == pytest.approx(sharing.code.entropy)
         assert compression.unique(values) <= unique
+
+
+def test_no_value_ends_below_the_floor() -> None:
+    """Nor where the first assignment is the last one; without a floor some do."""
+    w = torch.randn(20_000, generator=torch.Generator().manual_seed(0)) / 4
+    d = torch.rand(20_000, generator=torch.Generator().manual_seed(1)) + 0.1
+    candidates = torch.arange(-32, 33, dtype=torch.float64) / 16
+    _, sharing = begin(w, d, candidates, 2.7, 65)
+    assert sharing.code.counts.min() < 0.01 * len(w)
+    only, _ = begin(w, d, candidates, 2.5, 12, 0.01)
+    for shared, target in ((settle(w, d, sharing, 2.5, 65, 0.01)[0], 2.5), (only, 2.5)):
+        assert shared.unique(return_counts=True)[1].min() >= 0.01 * len(w)
+        assert target - 0.02 <= compression.entropy(shared) <= target
+    after = reassign(w, d, sharing, 2.7, 65, 0.01)[1].code
+    assert set(after.values.tolist()) < set(sharing.code.values.tolist())
 
 
 def test_forward_has_the_value_and_mu_the_gradient() -> None:
@@ -232,17 +247,16 @@ def test_fixing_refuses_weights_that_share_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"bits": 6.0}, "start"), ({"ramp": 0.9, "freeze": 0.2}, "together"), ({"every": 0}, "start at 1")],
+    [
+        ({"bits": 6.0}, "start"),
+        ({"ramp": 0.9, "freeze": 0.2}, "together"),
+        ({"every": 0}, "start at 1"),
+        ({"floor": 1.0}, "floor"),
+    ],
 )
 def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         StraightThrough(**settings)
-
-
-if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    trained = fit(folder, devices=2, initial=lambda model: quarters(model, 0 if model.global_rank == 0 else 1))
-    torch.save(trained.state_dict(), folder / f"{trained.global_rank}.pt")
 
 
 def test_the_last_assignment_may_come_from_elsewhere() -> None:
@@ -263,3 +277,9 @@ def test_the_last_assignment_may_come_from_elsewhere() -> None:
     assert torch.equal(flat_weights(model).mu, given) and len(asked) == 1
     assert learning.sharing is not None and learning.sharing.code.values.tolist() == [-1.0, 0.25, 0.5]
     assert learning.sharing.code.entropy == pytest.approx(1.5)
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    trained = fit(folder, devices=2, initial=lambda model: quarters(model, 0 if model.global_rank == 0 else 1))
+    torch.save(trained.state_dict(), folder / f"{trained.global_rank}.pt")

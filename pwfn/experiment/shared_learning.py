@@ -37,6 +37,7 @@ def straight_through_of(cfg: DictConfig, measurement: Measurement, steps: int) -
             max_unique=cfg.method.max_unique,
             max_order=cfg.method.max_order,
             min_exponent=cfg.method.min_exponent,
+            floor=cfg.method.floor,
             sensitivity=partial(fisher_of_weights, images=images, seed=cfg.seed) if settings.fisher_images else None,
             power=settings.power,
             initial=_feedback(cfg, measurement, norms=True) if settings.feedback_images else None,
@@ -57,6 +58,7 @@ def _feedback(cfg: DictConfig, measurement: Measurement, *, norms: bool) -> Post
         max_unique=method.max_unique,
         max_order=method.max_order,
         min_exponent=method.min_exponent,
+        floor=method.floor,
         norms=norms,
         seed=cfg.seed,
     )
@@ -76,6 +78,7 @@ def proposal_of(cfg: DictConfig, measurement: Measurement) -> PostTraining | Non
         max_unique=method.max_unique,
         max_order=method.max_order,
         min_exponent=method.min_exponent,
+        floor=method.floor,
         shift=settings.shift,
         sweeps=settings.sweeps,
         seed=cfg.seed,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pwfn.rate_distortion.alternation import alternate
-from pwfn.rate_distortion.codes import Code, code_of
+from pwfn.rate_distortion.codes import Code, above, code_of
 from pwfn.rate_distortion.envelope import Envelope
 
 __all__ = ["TOLERANCE", "fit", "search"]
@@ -68,7 +68,7 @@ def fit(
         values: float64 ``[C]``, the candidates, sorted.
         bits: the target, in bits a weight.
         max_unique: most values in the code.
-        floor: least share of the weights of a value.
+        floor: least share of the weights of a value; the values below it are dropped until none is left.
     """
     few, weight, mass = _sample(w, sensitivity)
     total = float(mass.double().sum())
@@ -93,8 +93,15 @@ def fit(
         _, _, scale, code = min(found, key=lambda x: x[:2])
     if len(few) < len(w):
         code = alternate(w, sensitivity, scale, code, max_unique=max_unique, floor=floor)
-    # of one code the entropy does not jump
-    return search(lambda scale: _used(w, sensitivity, scale, code, None).entropy, bits, scale), code
+
+    def used(scale: float) -> Code:
+        return _used(w, sensitivity, scale, code, None)
+
+    while True:
+        scale = search(lambda scale: used(scale).entropy, bits, scale)  # of one code the entropy does not jump
+        if not floor or (frequent := above(used(scale), floor)) is None:
+            return scale, code
+        code = frequent
 
 
 def _sample(w: Tensor, sensitivity: Tensor) -> tuple[Tensor, Tensor, Tensor]:

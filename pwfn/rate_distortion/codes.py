@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pwfn import apot
 
-__all__ = ["Code", "candidates", "code_of"]
+__all__ = ["Code", "above", "candidates", "code_of"]
 
 
 class Code(NamedTuple):
@@ -41,6 +41,12 @@ def code_of(values: Tensor, counts: Tensor, *, max_unique: int | None = None, fl
         keep[counts.sort(descending=True, stable=True).indices[:max_unique]] = True
     values, counts = values[keep], counts[keep]
     return Code(values, counts, -(counts.double() / counts.sum()).log2())
+
+
+def above(code: Code, floor: float) -> Code | None:
+    """The code without the values that have a smaller share of the weights than ``floor``; None if it has none such."""
+    frequent = code_of(code.values, code.counts, floor=floor)
+    return frequent if len(frequent.values) < len(code.values) else None
 
 
 def candidates(w: Tensor, *, max_order: int, min_exponent: int | None = None) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, distributed, nn
 from pwfn.rate_distortion import norm_statistics
 from pwfn.rate_distortion.codebook import TOLERANCE, search
 from pwfn.rate_distortion.codebook import fit as fit_code
-from pwfn.rate_distortion.codes import Code, candidates, code_of
+from pwfn.rate_distortion.codes import Code, above, candidates, code_of
 from pwfn.rate_distortion.envelope import Envelope
 from pwfn.rate_distortion.feedback import feedback, refine
 from pwfn.rate_distortion.layers import Layer, observe
@@ -40,6 +40,7 @@ def fix(
     max_unique: int = 64,
     max_order: int = 2,
     min_exponent: int | None = None,
+    floor: float = 0.0,
     scope: Scope = conv_linear,
     shift: bool = False,
     sweeps: int = 1,
@@ -61,6 +62,7 @@ def fix(
         max_unique: most values in the codebook.
         max_order: most powers of two that a value is a sum of.
         min_exponent: smallest power; None is 12 below the power that no weight exceeds.
+        floor: least share of the weights that a value may have, in [0, 1).
         scope: which parameters; see :mod:`pwfn.scope`.
         shift: give each parameter a power-of-two scale of its own, by which one codebook serves layers of
             different size and sensitivity.
@@ -81,12 +83,14 @@ def fix(
 
     Raises:
         ValueError: if there are no images or no weights in scope, ``bits`` is not positive, ``max_unique`` is
-            below 1 or a weight is not finite.
+            below 1, ``floor`` is outside [0, 1) or a weight is not finite.
     """
     if not bits > 0:
         raise ValueError(f"bits must be positive, got {bits}")
     if max_unique < 1:
         raise ValueError(f"max_unique must be at least 1, got {max_unique}")
+    if not 0 <= floor < 1:
+        raise ValueError(f"floor must lie in [0, 1), got {floor}")
     batches = _batches(images)
     places = _once(scope(model))
     if not places:
@@ -110,9 +114,9 @@ def fix(
             folder=folder,
             group=group,
         )
-        first = partial(_first_code, layers, bits, max_unique, max_order, min_exponent)
+        first = partial(_first_code, layers, bits, max_unique, max_order, min_exponent, floor)
         start, scale = choose_shifts(layers, first) if shift else first()
-        code, index, scale = _settle(layers, start, scale, bits, sweeps)
+        code, index, scale = _settle(layers, start, scale, bits, sweeps, floor)
         result = write(layers, code, index, scale)
     count = norm_statistics.correct(model, reference, batches) if reference is not None else 0
     model.train(training)
@@ -137,20 +141,22 @@ def _once(places: Iterable[Place]) -> list[Place]:
 
 
 def _first_code(
-    layers: list[Layer], bits: float, max_unique: int, max_order: int, min_exponent: int | None
+    layers: list[Layer], bits: float, max_unique: int, max_order: int, min_exponent: int | None, floor: float
 ) -> tuple[Code, float]:
     """Codebook and lambda of an assignment without feedback."""
     w = torch.cat([layer.w.flatten() for layer in layers])
     sensitivity = torch.cat([layer.sensitivity.flatten() for layer in layers])
     values = candidates(w, max_order=max_order, min_exponent=min_exponent)
-    scale, code = fit_code(w, sensitivity, values, bits=bits, max_unique=max_unique)
+    scale, code = fit_code(w, sensitivity, values, bits=bits, max_unique=max_unique, floor=floor)
     return code, scale
 
 
-def _settle(layers: list[Layer], code: Code, scale: float, bits: float, sweeps: int) -> tuple[Code, Tensor, float]:
+def _settle(
+    layers: list[Layer], code: Code, scale: float, bits: float, sweeps: int, floor: float
+) -> tuple[Code, Tensor, float]:
     """Feedback through all layers and counting in turn, lambda following the bits, until they are as wanted.
 
-    Where they do not come to rest, the code stays, and lambda alone is searched for.
+    Where they do not come to rest, the code stays, but for values below the floor, and lambda alone is searched for.
     """
 
     def choose(scale: float) -> Tensor:
@@ -162,15 +168,21 @@ def _settle(layers: list[Layer], code: Code, scale: float, bits: float, sweeps: 
     for attempt in range(PASSES):
         index = choose(scale)
         used = count(index)
+        frequent = above(used, floor)
         missing = used.entropy - (bits - TOLERANCE / 2)
         # the first passes still change the codebook
-        if attempt >= 3 and abs(missing) <= TOLERANCE / 2:
+        if attempt >= 3 and abs(missing) <= TOLERANCE / 2 and frequent is None:
             return code, index, scale
         # at many bits the distortion, and with it lambda, falls by 4 a bit
         scale *= math.exp(1.386 * max(-2.0, min(2.0, missing)))
-        code = used
-    scale = search(lambda scale: count(choose(scale)).entropy, bits, scale)
-    return code, choose(scale), scale
+        code = frequent or used
+    while True:
+        scale = search(lambda scale: count(choose(scale)).entropy, bits, scale)
+        index = choose(scale)
+        frequent = above(count(index), floor)
+        if frequent is None:
+            return code, index, scale
+        code = frequent
 
 
 def _choose(layer: Layer, code: Code, scale: float, sweeps: int) -> Tensor:

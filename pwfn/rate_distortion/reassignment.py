@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pwfn.rate_distortion.codebook import TOLERANCE, search
-from pwfn.rate_distortion.codes import Code, code_of
+from pwfn.rate_distortion.codes import Code, above, code_of
 from pwfn.rate_distortion.envelope import Envelope
 
 __all__ = ["Sharing", "begin", "counted", "falling", "follow", "reassign", "settle"]
@@ -49,7 +49,7 @@ def follow(scale: float, entropy: float, target: float) -> float:
 
 
 def reassign(
-    w: Tensor, sensitivity: Tensor, sharing: Sharing, target: float, max_unique: int
+    w: Tensor, sensitivity: Tensor, sharing: Sharing, target: float, max_unique: int, floor: float = 0.0
 ) -> tuple[Tensor, Sharing]:
     """Assign all weights once, with the lengths that their last assignment gave the values.
 
@@ -59,29 +59,33 @@ def reassign(
         sharing: what the last assignment left.
         target: bits a weight to come nearer to.
         max_unique: most values; the least used ones beyond it are dropped first.
+        floor: so are those that a smaller share of the weights had in the last assignment.
 
     Returns:
         The values float32 ``[N]``, and what the next assignment starts from. Where the entropy would fall more than
         0.1 bits short of the target, the assignment is that of :func:`settle`: values that nobody takes do not
         come back.
     """
-    code = code_of(sharing.code.values, sharing.code.counts, max_unique=max_unique)
+    code = code_of(sharing.code.values, sharing.code.counts, max_unique=max_unique, floor=floor)
     values, taken = _share(w, sensitivity, Sharing(code, sharing.scale))
     if taken.entropy < target - SHORTFALL:
-        return settle(w, sensitivity, sharing, target, max_unique)
+        return settle(w, sensitivity, sharing, target, max_unique, floor)
     return values, Sharing(taken, follow(sharing.scale, taken.entropy, target))
 
 
-def settle(w: Tensor, sensitivity: Tensor, sharing: Sharing, target: float, max_unique: int) -> tuple[Tensor, Sharing]:
+def settle(
+    w: Tensor, sensitivity: Tensor, sharing: Sharing, target: float, max_unique: int, floor: float = 0.0
+) -> tuple[Tensor, Sharing]:
     """Assign all weights once, as :func:`reassign`, at a lambda searched for.
 
-    The lengths stay, so that few weights change: what the last assignment changes, no training makes up for.
+    The lengths stay, so that few weights change: what the last assignment changes, no training makes up for. Where a
+    value ends below the floor, it is dropped and they are assigned again.
 
     Returns:
         As :func:`reassign`. The entropy lies in ``[target - 0.02, target]``; where it jumps over that interval, or
         all weights at their nearest values need fewer bits, it is the nearest one found below.
     """
-    code = code_of(sharing.code.values, sharing.code.counts, max_unique=max_unique)
+    code = code_of(sharing.code.values, sharing.code.counts, max_unique=max_unique, floor=floor)
     found: dict[float, tuple[Tensor, Code]] = {}
 
     def entropy(scale: float) -> float:
@@ -92,16 +96,20 @@ def settle(w: Tensor, sensitivity: Tensor, sharing: Sharing, target: float, max_
     if scale not in found:  # the search gives the end of an interval, which it need not have looked at
         entropy(scale)
     values, taken = found[scale]
+    if (frequent := above(taken, floor)) is not None:
+        return settle(w, sensitivity, Sharing(frequent, scale), target, max_unique, floor)
     # where no lambda is small enough, the one before is the better guess for the next assignment
     return values, Sharing(taken, scale if taken.entropy >= target - TOLERANCE else sharing.scale)
 
 
-def begin(w: Tensor, sensitivity: Tensor, values: Tensor, target: float) -> tuple[Tensor, Sharing]:
+def begin(
+    w: Tensor, sensitivity: Tensor, values: Tensor, target: float, max_unique: int, floor: float = 0.0
+) -> tuple[Tensor, Sharing]:
     """Make the first assignment, from the counts that the values have when each weight takes the nearest one.
 
     Args:
         values: float64 ``[C]``, sorted, the candidates.
-        w, sensitivity, target: as of :func:`reassign`.
+        w, sensitivity, target, max_unique, floor: as of :func:`reassign`.
 
     Returns:
         As :func:`settle`.
@@ -109,7 +117,10 @@ def begin(w: Tensor, sensitivity: Tensor, values: Tensor, target: float) -> tupl
     free = Code(values, torch.ones_like(values), torch.zeros_like(values))
     _, code = _share(w, sensitivity, Sharing(free, 0.0))
     guess = float(sensitivity.double().mean() * w.double().var(correction=0)) * 4.0**-target + 1e-30
-    return settle(w, sensitivity, Sharing(code, guess), target, len(values))
+    shared, sharing = settle(w, sensitivity, Sharing(code, guess), target, len(values))
+    if len(sharing.code.values) <= max_unique and above(sharing.code, floor) is None:
+        return shared, sharing
+    return settle(w, sensitivity, sharing, target, max_unique, floor)
 
 
 def counted(values: Tensor, scale: float) -> Sharing:

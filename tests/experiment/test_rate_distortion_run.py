@@ -50,8 +50,8 @@ def launch(root: Path, folder: Path, baselines: Path, *overrides: str) -> tuple[
 @pytest.mark.parametrize(
     "settings",
     [
-        ["fixing=post_training", "fixing.post_training.images=100"],
-        [*QUICK, "fixing.straight_through.feedback_images=0"],
+        ["fixing=post_training", "fixing.post_training.images=100", "method.floor=0.01"],
+        [*QUICK, "fixing.straight_through.feedback_images=0", "method.floor=0.01"],
         [*QUICK, "fixing.straight_through.feedback_images=100"],
         [*QUICK, "fixing.straight_through.feedback_images=100", "fixing.straight_through.feedback_last=true"],
         [*QUICK, *RANKS, "fixing.straight_through.feedback_images=100", "fixing.straight_through.feedback_last=true"],
@@ -68,7 +68,8 @@ def test_ends_at_the_bits_asked_for(root: Path, tmp_path: Path, baselines: Path,
     weights = load_file(tmp_path / "run" / "model.safetensors")
     with (tmp_path / "run" / "layers.csv").open() as file:
         names = [row["layer"] for row in csv.DictReader(file)]
-    values = torch.cat([weights[name].flatten() for name in names]).unique()
+    values, counts = torch.cat([weights[name].flatten() for name in names]).unique(return_counts=True)
+    assert not ("method.floor=0.01" in settings and counts.min() < 0.01 * counts.sum())
     assert len(values) == summary["unique"] and int(order_of(values).max()) <= 2
     with (tmp_path / "run" / "distortion.csv").open() as file:
         shares = [row for row in csv.DictReader(file) if row["round"] == rounds[-1]["round"]]

@@ -142,9 +142,9 @@ def test_it_beats_the_nearest_of_evenly_spaced_values_at_the_same_bits() -> None
 
 def test_the_floor_drops_rare_values() -> None:
     w, sensitivity = network(20_000)
+    assert assign(w, sensitivity, bits=3).counts.min() < 0.01 * len(w)
     found = assign(w, sensitivity, bits=3, floor=0.01)
-    # one more assignment follows the last count, so a value may fall a little below
-    assert found.counts.min() >= 0.008 * len(w)
+    assert found.counts.min() >= 0.01 * len(w)
     assert 2.98 <= compression.entropy(found.values) <= 3
 
 

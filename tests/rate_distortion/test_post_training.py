@@ -54,6 +54,21 @@ def test_every_weight_is_a_shared_value_at_the_wanted_bits(bits: float, shift: b
     assert found.norm_layers == 1
 
 
+@pytest.mark.parametrize("shift", [False, True])
+def test_no_value_ends_below_the_floor(shift: bool) -> None:
+    counts = []
+    for floor in (0.0, 0.02):
+        model = network()
+        found = fix(model, images(), 2.5, floor=floor, shift=shift)
+        assert abs(found.bits - 2.5) <= 0.05
+        shared = [
+            getattr(module, key).detach().flatten() * 2.0 ** -found.exponents.get(f"{name}.{key}", 0)
+            for name, module, key in scope.conv_linear(model)
+        ]
+        counts.append(torch.cat(shared).unique(return_counts=True)[1].min().item() / found.weights)
+    assert counts[0] < 0.02 <= counts[1]
+
+
 def test_more_bits_lose_less() -> None:
     x, before = images(), network()(images())
     away = []
@@ -118,6 +133,7 @@ def test_dead_inputs_and_dead_layers() -> None:
     [
         ({"bits": 0.0}, "bits"),
         ({"max_unique": 0}, "max_unique"),
+        ({"floor": 1.0}, "floor"),
         ({"images": []}, "images"),
         ({"model": nn.ReLU()}, "model"),
         ({"model": nn.Linear(2, 2).requires_grad_(False).apply(lambda m: m.weight.fill_(torch.nan))}, "model"),
