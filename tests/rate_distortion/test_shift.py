@@ -19,7 +19,7 @@ def layer(name: str, w: torch.Tensor, sensitivity: float) -> Layer:
 
 
 def chosen(*layers: Layer, bits: float = 3.0) -> tuple[Code, float]:
-    return choose_shifts(layers, partial(_first_code, list(layers), bits, 64, 2, None))
+    return choose_shifts(layers, partial(_first_code, list(layers), bits, 64, 2, None, 0.0))
 
 
 @pytest.mark.parametrize("power", [-3, 5])
