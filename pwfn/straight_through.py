@@ -52,7 +52,8 @@ class StraightThrough(L.Callback):
         initial: assigns the values that learning starts from, to a converted network (a
             :class:`pwfn.post_training.PostTraining`, for instance); its weights learn from where they are if None.
         feedback: makes the last assignment of a converted network instead of the search for lambda, the one with
-            error feedback for instance.
+            error feedback for instance. That one keeps what the hidden weights compute, and these alone are a bad
+            network once they have moved far.
         steps: optimizer steps in all; as many as Lightning estimates if None, which needs epochs of one length.
         power: exponent of D. 1 is right for weights that learn no more. While they make up for each other, 0.5
             spares the insensitive ones the longest ways.
