@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A SLURM on one Debian host for the tests marked slurm: installs what is missing, starts what is not running.
 # One node has the host's CPUs; two more, of the partition "wide", have eight each whatever the host has.
+# Jobs that an interrupted run of the tests left are cancelled: they would keep the next run's waiting.
 # Run as root; no systemd needed, nothing is asked. Ends when a job has run.
 set -euo pipefail
 
@@ -17,9 +18,10 @@ install_packages() {
   apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null
 }
 
-running() {  # is the daemon of this pid file alive: after a crash the number may be another process's
+running() {  # is the daemon of this pid file alive: the number may be another process's by now, or a dead one's
   local pid
-  pid=$(cat "$1" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$(basename "$1" .pid)" ]
+  pid=$(cat "$1" 2>/dev/null) && readlink "/proc/$pid/exe" >/dev/null && # a zombie has none
+    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$(basename "$1" .pid)" ]
 }
 
 wait_for() {
@@ -109,6 +111,8 @@ stop() {  # a running daemon does not take up a changed node or array size
 
 usable() { [ "$(sinfo --noheader --Node --format='%N %t' | sort -u | grep -cE ' (idle|mix|alloc|comp)$')" = 3 ]; }
 
+idle() { [ -z "$(squeue --noheader)" ]; }
+
 install_packages
 start_munge
 before=$(cat /etc/slurm/slurm.conf 2>/dev/null || true)
@@ -116,11 +120,13 @@ write_configuration
 if [ "$before" != "$(cat /etc/slurm/slurm.conf)" ]; then
   for pid in /run/slurmd.pid /run/slurmd.*/slurmd.pid /run/slurmctld.pid; do stop $pid; done
 fi
-running /run/slurmctld.pid || slurmctld
+running /run/slurmctld.pid || slurmctld -c  # forgets the jobs and drained nodes of a killed one
 for node in "$(hostname -s)" wide1 wide2; do
   mkdir -p "/run/slurmd.$node" "/var/spool/slurmd/$node"
   running "/run/slurmd.$node/slurmd.pid" || slurmd -N "$node"
 done
 wait_for usable
+squeue --noheader --format=%A | xargs --no-run-if-empty scancel
+wait_for idle
 srun --ntasks=1 --mem=100 hostname
 srun --partition=wide --nodes=2 --ntasks-per-node=2 --mem=100 hostname

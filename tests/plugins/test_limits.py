@@ -37,9 +37,9 @@ exec {sbatch} "$@"
 
 def limited(folder: Path, limit: int) -> str:
     """A PATH with an sbatch that takes so many jobs at a time; waits until those of the test before have gone."""
-    for _ in range(240):
-        if not subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, check=True).stdout.strip():
-            break
+    end = time.monotonic() + 120
+    while left := subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, check=True).stdout.strip():
+        assert time.monotonic() < end, f"SLURM has other jobs, which count: {left}"
         time.sleep(0.5)
     program = folder / "bin" / "sbatch"
     program.parent.mkdir()
