@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from pwfn.report import __main__ as report
 from pwfn.report import compare
-from pwfn.report.figures import additive, huffman, sizes
+from pwfn.report.figures import additive, huffman, measures, sizes
 from pwfn.report.figures.shown import finish, show
 from pwfn.report.paper import FIGURES, draw
 from pwfn.rundir.files import write_csv
@@ -176,6 +176,23 @@ def test_ensembles_by_draws_and_round(drawn: Path) -> None:
         ("1.0", "0", 50.0),
         ("1.0", "5", 52.0),
     ]
+
+
+def test_one_legend_names_the_lines_of_both_panels(tmp_path: Path) -> None:
+    """The runs with ensembles at their rounds are not the first ones, so that a panel of its own would colour anew."""
+    for name, delta in (("a", "0.01"), ("b", "0.02"), ("c", "0.03")):
+        write_run(tmp_path / name, "wfn", delta=delta)
+    for name in "ab":
+        path = tmp_path / name / "rounds.csv"
+        write_csv(path, [{k: v for k, v in row.items() if k != "ensemble_acc1_before"} for row in rows(path)])
+    figure, _ = measures.ensembles(show(compare.find([tmp_path])))
+    last, rounds = figure.axes
+    colours = [line.get_color() for line in last.lines]
+    legend = rounds.get_legend()
+    assert len(set(colours)) == 3 and legend is not None and last.get_legend() is None
+    assert [line.get_color() for line in legend.get_lines()] == colours
+    (drawn,) = [line for line in rounds.lines if len(line.get_xdata())]
+    assert drawn.get_color() == colours[2]
 
 
 def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

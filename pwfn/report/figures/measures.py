@@ -63,18 +63,20 @@ def ensembles(shown: Sequence[Shown]) -> tuple[Figure, Rows]:
     for s in found:
         measured = s.files[0].evaluation["final"]
         points = [{"draws": 0, "acc1": measured["acc1"]}, *measured["ensemble"]]  # no draw: the weights at mu
-        last.plot(column(points, "draws"), column(points, "acc1"), "o-", ms=4, label=s.label)
+        (line,) = last.plot(column(points, "draws"), column(points, "acc1"), marker="o", ms=4)
+        style: dict[str, Any] = {"color": line.get_color(), "ls": line.get_linestyle()}
+        rounds.plot([], [], marker="o", ms=4, label=s.label, **style)  # one legend for both panels
         rows += [{"setting": s.label, "round": "last", "draws": p["draws"], "acc1": p["acc1"]} for p in points]
-    earlier = [s for s in found if all("ensemble_acc1_before" in f.rounds[0] for f in s.files)]
-    for s in earlier:
+        if not all("ensemble_acc1_before" in f.rounds[0] for f in s.files):
+            continue
         gains = [[r["ensemble_acc1_before"] - r["acc1_before"] for r in f.rounds] for f in s.files]
-        band(rounds, column(s.files[0].rounds, "round"), gains, label=s.label)
+        band(rounds, column(s.files[0].rounds, "round"), gains, **style)
         draws = int(s.setting("evaluation.round_draws"))
         for row in s.files[0].rounds:
             for count, name in ((0, "acc1_before"), (draws, "ensemble_acc1_before")):
                 rows.append({"setting": s.label, "round": row["round"], "draws": count, "acc1": row[name]})
-    finish(last, "draws in the ensemble (0: the weights at mu)", "test top-1 (%)", named=not earlier)
-    if not earlier:
+    finish(last, "draws in the ensemble (0: the weights at mu)", "test top-1 (%)", named=False)
+    if all(row["round"] == "last" for row in rows):
         rounds.text(0.5, 0.5, "no run with evaluation.round_draws", ha="center", transform=rounds.transAxes)
     finish(rounds, ROUND, "ensemble over mu, validation top-1 (points)")
     return figure, rows
